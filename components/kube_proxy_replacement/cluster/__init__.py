@@ -1,0 +1,1 @@
+"""What is done to a cluster, or read from it. Nothing here knows Pulumi."""

@@ -1,0 +1,177 @@
+"""Cilium's agents: one pod a node, read many at a time over the API server's exec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from . import rules
+from .agent_reading import AgentReading, parse
+from .api import Api, Object
+from .errors import ApiError, ProcedureError
+from .reach import is_ready
+
+CONTAINER = "cilium-agent"
+DAEMONSET = "cilium"
+"""The chart's name for the agents' DaemonSet, whatever the release is called."""
+
+DEADLINE = 30.0
+"""Seconds for one agent's answers; cilium-dbg's own limit for a status is 30 s too."""
+
+WORKERS = 24
+"""Agents read at a time. An exec is a stream through the API server and a kubelet: many at once are a load."""
+
+_SELECTOR = "k8s-app=cilium"
+_SAVES = ("iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save")
+
+
+@dataclass(frozen=True)
+class Agent:
+    """One node's agent as the API server has it.
+
+    Attributes:
+        node: the node's name.
+        pod: the pod's name; uid: its UID.
+        ready: its Ready condition.
+        revision: the DaemonSet's revision that it runs (`controller-revision-hash`).
+        started: when its agent container started, RFC 3339, "" before that.
+        waiting: why its containers don't run, in the kubelet's words, or "".
+    """
+
+    node: str
+    pod: str
+    uid: str
+    ready: bool
+    revision: str
+    started: str
+    waiting: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one agent answered, or why it couldn't be read; exactly one of the two is set."""
+
+    answer: AgentReading | None
+    error: str = ""
+
+
+def pods(api: Api, namespace: str) -> list[Object]:
+    """The agents' pods that aren't being deleted, [] on a cluster without Cilium."""
+    found = api.list(f"/api/v1/namespaces/{namespace}/pods", labelSelector=_SELECTOR)
+    return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+
+
+def find(api: Api, namespace: str) -> dict[str, Agent]:
+    """The agents by their node's name."""
+    return {agent.node: agent for agent in map(_agent, pods(api, namespace)) if agent.node}
+
+
+def daemonset(api: Api, namespace: str) -> Object | None:
+    return api.find(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{DAEMONSET}")
+
+
+def revision(api: Api, namespace: str, owner: Object) -> str:
+    """The DaemonSet's newest revision, as its pods carry it; "" until the controller has seen the template."""
+    if owner.get("status", {}).get("observedGeneration", 0) < owner["metadata"]["generation"]:
+        return ""
+    items = api.list(f"/apis/apps/v1/namespaces/{namespace}/controllerrevisions", labelSelector=_SELECTOR)
+    own = [
+        item
+        for item in items
+        if any(ref.get("uid") == owner["metadata"]["uid"] for ref in item["metadata"].get("ownerReferences") or [])
+    ]
+    newest = max(own, key=lambda item: int(item["revision"]), default=None)
+    return str(newest["metadata"]["labels"]["controller-revision-hash"]) if newest else ""
+
+
+def read(api: Api, namespace: str, agents: Iterable[Agent], *, endpoints: bool = True) -> dict[str, Reading]:
+    """Reads these agents, many at a time; one that can't be read is a Reading with the reason.
+
+    Args:
+        endpoints: whether to ask for the endpoints too; without them no reading says *switched*.
+    """
+
+    def one(agent: Agent) -> Reading:
+        if not agent.ready:
+            return Reading(None, agent.waiting or "its pod isn't ready")
+        status = _output(api, namespace, agent, ["cilium-dbg", "status", "-o", "json"])
+        listed = _output(api, namespace, agent, ["cilium-dbg", "endpoint", "list", "-o", "json"]) if endpoints else "[]"
+        return Reading(parse(status, listed))
+
+    return _each(agents, one)
+
+
+def leftover_rules(api: Api, namespace: str, agents: Iterable[Agent]) -> dict[str, int | str]:
+    """Lines of kube-proxy's that are in each node's iptables (both backends, both families), or why they can't be read.
+
+    The agent shares its node's network namespace, and its image has both backends' programs.
+    """
+
+    def one(agent: Agent) -> int | str:
+        try:
+            return sum(rules.leftover(_output(api, namespace, agent, [save]).splitlines()) for save in _SAVES)
+        except ProcedureError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        agents = list(agents)
+        return dict(zip((agent.node for agent in agents), pool.map(one, agents), strict=True))
+
+
+def restart(api: Api, namespace: str, uids: Iterable[str], say: Callable[[str], None]) -> None:
+    """Restarts agents by name: those of these UIDs that still run. The DaemonSet makes them anew."""
+    wanted = set(uids)
+    for agent in find(api, namespace).values():
+        if agent.uid in wanted:
+            api.delete(f"/api/v1/namespaces/{namespace}/pods/{agent.pod}", uid=agent.uid)
+            say(f"restarting the agent on {agent.node} ({agent.pod})")
+
+
+def _each(agents: Iterable[Agent], one: Callable[[Agent], Reading]) -> dict[str, Reading]:
+    def guarded(agent: Agent) -> Reading:
+        try:
+            return one(agent)
+        except ProcedureError as error:
+            return Reading(None, str(error))
+
+    agents = list(agents)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return dict(zip((agent.node for agent in agents), pool.map(guarded, agents), strict=True))
+
+
+def _output(api: Api, namespace: str, agent: Agent, command: list[str]) -> str:
+    result = api.exec(namespace, agent.pod, CONTAINER, command, timeout=DEADLINE)
+    if result.exit_code:
+        raise ApiError(
+            f"{command[0]} on {agent.node} ended with exit code {result.exit_code}: {result.stderr.strip()[:200]}",
+            status=0,
+            reason="",
+        )
+    return result.stdout
+
+
+def _agent(pod: Object) -> Agent:
+    status = pod.get("status", {})
+    main: Object = next((c for c in status.get("containerStatuses") or [] if c.get("name") == CONTAINER), {})
+    return Agent(
+        node=pod["spec"].get("nodeName", ""),
+        pod=pod["metadata"]["name"],
+        uid=pod["metadata"]["uid"],
+        ready=is_ready(pod),
+        revision=(pod["metadata"].get("labels") or {}).get("controller-revision-hash", ""),
+        started=((main.get("state") or {}).get("running") or {}).get("startedAt", ""),
+        waiting=_waiting(status),
+    )
+
+
+def _waiting(status: Object) -> str:
+    """The first container that doesn't run, and the container's own last words where it ended before."""
+    for its in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        state, last = its.get("state") or {}, (its.get("lastState") or {}).get("terminated") or {}
+        reason = state.get("waiting") or {}
+        if reason.get("reason") in (None, "PodInitializing", "ContainerCreating") and not last:
+            continue
+        words = str(last.get("message") or reason.get("message") or "").strip()
+        return f"container {its['name']}: {reason.get('reason') or last.get('reason')} {words[-300:]}".strip()
+    return ""

@@ -1,0 +1,105 @@
+"""kube-proxy's leftover rules taken off every node, after every agent is switched.
+
+By `kube-proxy --cleanup` from the image that the removed DaemonSet ran, which is on every node already. Its pod
+mounts no /lib/modules: with it, it would load ip_vs and flush every virtual server of the node, others' too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from . import agents, kube_proxy, node_pods, record
+from .agents import Agent
+from .api import Api, Object
+from .errors import ProcedureError
+from .nodes import Node
+from .record import Record
+
+
+def clean(
+    api: Api,
+    backup: Record,
+    nodes: Sequence[Node],
+    switched: Mapping[str, Agent],
+    namespace: str,
+    *,
+    timeout: float,
+    say: Callable[[str], None],
+) -> None:
+    """Cleans the nodes that aren't cleaned yet, and notes in the record which are.
+
+    Args:
+        backup: the record; its DaemonSet says which image.
+        nodes: the nodes to clean; none without a switched agent is touched.
+        switched: the nodes' agents, each of them switched.
+    Raises ProcedureError naming each node whose rules are still there.
+    """
+    if backup.daemonset is None:
+        say("this cluster had no kube-proxy: there are no rules to clean")
+        return
+    todo = [node for node in nodes if node.uid not in backup.cleaned and node.name in switched]
+    if not todo:
+        say(f"leftover rules: none, {len(nodes)} nodes are cleaned")
+        return
+    spec = _spec(backup)
+    outcomes = node_pods.run(api, "clean", todo, lambda _: spec, timeout=timeout, say=say)
+    left = agents.leftover_rules(api, namespace, [switched[node.name] for node in todo])
+    failed: list[str] = []
+    cleaned: set[str] = set()
+    for node in todo:
+        outcome, count = outcomes[node.name], left[node.name]
+        if outcome.ok and count == 0:
+            cleaned.add(node.uid)
+            say(f"{node.name}: cleaned, no leftover rules")
+        elif not outcome.ok:
+            failed.append(f"{node.name}: {outcome.message}")
+        else:
+            failed.append(f"{node.name}: cleaned, but its rules are: {_left(count)}")
+    record.write(api, replace(backup, cleaned=backup.cleaned | cleaned))
+    if failed:
+        raise ProcedureError(
+            f"Leftover rules are still on {len(failed)} of {len(todo)} nodes, where Cilium routes Services:\n  "
+            + "\n  ".join(failed[:20])
+            + "\nThe next `pulumi up` tries these nodes again."
+        )
+
+
+def _left(count: int | str) -> str:
+    return f"{count} lines still there" if isinstance(count, int) else f"not readable ({count})"
+
+
+def _spec(backup: Record) -> Object:
+    """The cleaning pod's spec: kube-proxy's own program and image, and in nftables mode its image's `nft`."""
+    daemonset = backup.daemonset or {}
+    its = kube_proxy.container(daemonset)
+    program = next(
+        (str(word) for word in its.get("command") or [] if str(word).rsplit("/", 1)[-1] == "kube-proxy"),
+        "/usr/local/bin/kube-proxy",
+    )
+    containers = [_container("clean", its["image"], [program, "--cleanup", "--v=2"])]
+    if kube_proxy.mode_of(daemonset, backup.configmap) == "nftables":
+        # The agent's image has no nft to look with. Adding what is there already and deleting it is one transaction
+        # that ends well only if the tables are gone afterwards.
+        gone = "".join(f"add table {family} kube-proxy; delete table {family} kube-proxy; " for family in ("ip", "ip6"))
+        containers.append(_container("tables-gone", its["image"], ["nft", gone.strip()]))
+    spec: Object = {
+        "initContainers": containers[:-1],
+        "containers": containers[-1:],
+        "volumes": [{"name": "xtables-lock", "hostPath": {"path": "/run/xtables.lock", "type": "FileOrCreate"}}],
+        "automountServiceAccountToken": False,
+    }
+    secrets = daemonset["spec"]["template"]["spec"].get("imagePullSecrets")
+    return spec | ({"imagePullSecrets": secrets} if secrets else {})
+
+
+def _container(name: str, image: str, command: list[str]) -> Object:
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": command,
+        "securityContext": {"privileged": True},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "xtables-lock", "mountPath": "/run/xtables.lock"}],
+    }

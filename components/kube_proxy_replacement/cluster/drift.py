@@ -1,0 +1,168 @@
+"""What isn't as wanted on a cluster that an earlier run left as wanted.
+
+Pulumi can't see this: Commands have no read, and the Release's read never sees the cluster's objects.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from . import agents, kubeadm, record
+from .api import Api, Object
+from .helm_release import HelmRelease
+from .kube_proxy import KubeProxy
+from .nodes import Nodes
+from .record import Record
+
+_CONFIG = "cilium-config"
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What was found.
+
+    Attributes:
+        findings: what isn't as wanted, a sentence each; () where all is.
+        restart: UIDs of the agents that a repair has to restart by name.
+        mark: made from what is wrong (uids, resource versions), "" where nothing is; the same for the same
+            things.
+    """
+
+    findings: tuple[str, ...]
+    restart: tuple[str, ...]
+    mark: str
+
+
+NOTHING = Drift((), (), "")
+
+
+class _Findings:
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+        self.facts: list[str] = []
+        self.restart: list[str] = []
+
+    def add(self, sentence: str, *facts: str) -> None:
+        self.sentences.append(sentence)
+        self.facts += [sentence if not facts else "|".join(facts)]
+
+    def drift(self) -> Drift:
+        if not self.sentences:
+            return NOTHING
+        digest = hashlib.sha256(json.dumps(sorted(self.facts)).encode()).hexdigest()
+        return Drift(tuple(self.sentences), tuple(sorted(set(self.restart))), digest[:12])
+
+
+def look(
+    api: Api,
+    mode: str,
+    namespace: str,
+    nodes: Nodes,
+    proxy: KubeProxy,
+    kept: Record | None,
+    release: HelmRelease | None,
+) -> Drift:
+    """Compares the cluster with what mode `mode` wants. Changes nothing."""
+    found = _Findings()
+    if mode == "replace":
+        _removed(api, proxy, kept, nodes, found)
+    else:
+        _there(proxy, found)
+    config = _configuration(api, namespace, release, found)
+    _agents(api, namespace, mode, nodes, config, found)
+    return found.drift()
+
+
+def _removed(api: Api, proxy: KubeProxy, kept: Record | None, nodes: Nodes, found: _Findings) -> None:
+    for kind, item in (("DaemonSet", proxy.daemonset), ("ConfigMap", proxy.configmap)):
+        if item is not None:
+            found.add(f"kube-proxy's {kind} is back", kind, item["metadata"]["uid"])
+    if kept is None:
+        found.add(f"the record in ConfigMap {record.LOCATION} was deleted")
+        return
+    text = kubeadm.text(api) if kept.had_kube_proxy else None
+    if text is not None and not kubeadm.disabled(text):
+        found.add("kubeadm-config no longer says proxy.disabled: kubeadm upgrade would bring kube-proxy back")
+    if kept.daemonset is not None and proxy.daemonset is None:
+        for node in nodes.ready:
+            if node.uid not in kept.cleaned:
+                found.add(f"{node.name}: its leftover rules aren't cleaned yet", "rules", node.uid)
+
+
+def _there(proxy: KubeProxy, found: _Findings) -> None:
+    if proxy.daemonset is None:
+        found.add("kube-proxy's DaemonSet is gone")
+    if proxy.configmap is None and proxy.daemonset is not None and _mounts_configmap(proxy.daemonset):
+        found.add("kube-proxy's ConfigMap is gone")
+
+
+def _mounts_configmap(daemonset: Object) -> bool:
+    volumes = daemonset["spec"]["template"]["spec"].get("volumes") or []
+    return any((volume.get("configMap") or {}).get("name") == "kube-proxy" for volume in volumes)
+
+
+def _configuration(api: Api, namespace: str, release: HelmRelease | None, found: _Findings) -> Object | None:
+    """Compares cilium-config with what the release's newest revision rendered; returns it where it was edited."""
+    if release is None:
+        found.add(
+            f"the Helm release in namespace {namespace} is gone: `pulumi refresh` takes it out of the state, then up "
+            "installs it again"
+        )
+        return None
+    if release.status != "deployed":
+        found.add(
+            f"the Helm release {release.name} is {release.status}",
+            "release",
+            str(release.revision),
+            release.status,
+        )
+    config = api.find(f"/api/v1/namespaces/{namespace}/configmaps/{_CONFIG}")
+    if config is None:
+        found.add(f"ConfigMap {namespace}/{_CONFIG} is gone")
+        return None
+    data = config.get("data") or {}
+    edited = sorted(key for key in data.keys() | release.config.keys() if data.get(key) != release.config.get(key))
+    if not edited or not release.config:
+        return None
+    shown = ", ".join(f"{key}: {data.get(key)!r} instead of {release.config.get(key)!r}" for key in edited[:5])
+    found.add(
+        f"{_CONFIG} was edited ({shown}{' …' if len(edited) > 5 else ''})",
+        _CONFIG,
+        config["metadata"]["resourceVersion"],
+    )
+    return config
+
+
+def _agents(api: Api, namespace: str, mode: str, nodes: Nodes, edited: Object | None, found: _Findings) -> None:
+    its_agents = agents.find(api, namespace)
+    if edited is not None:
+        when = _changed(edited)
+        for agent in its_agents.values():
+            # what it started with isn't what it will read after the mending, though its checksum will be right
+            if agent.started >= when:
+                found.restart.append(agent.uid)
+    present = [its_agents[node.name] for node in nodes.ready if node.name in its_agents]
+    readings = agents.read(api, namespace, [agent for agent in present if agent.ready], endpoints=False)
+    for node in nodes.ready:
+        its = its_agents.get(node.name)
+        if its is None or not its.ready:
+            why = its.waiting if its else "there is none"
+            uid = its.uid if its else ""
+            found.add(f"{node.name}: its agent isn't ready{f' ({why})' if why else ''}", "agent", node.uid, uid)
+            continue
+        answer = readings[node.name].answer
+        if answer is not None and (answer.kube_proxy_replacement == "True") != (mode == "replace"):
+            found.add(
+                f"{node.name}: its agent says KubeProxyReplacement: {answer.kube_proxy_replacement}",
+                "mode",
+                its.uid,
+            )
+            found.restart.append(its.uid)
+
+
+def _changed(item: Object) -> str:
+    """When it was last changed, RFC 3339, as the API server noted it for each writer."""
+    times = [str(entry.get("time", "")) for entry in item["metadata"].get("managedFields") or []]
+    return max([str(item["metadata"].get("creationTimestamp", "")), *times])

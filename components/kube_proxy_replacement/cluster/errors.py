@@ -1,0 +1,31 @@
+"""The errors that a person reads: what is wrong, on what, and what to do."""
+
+
+class ProcedureError(Exception):
+    """A step could not be done. Its text is shown to the user as it is, without a traceback.
+
+    The text names what is wrong, on which node or object, what has and hasn't been changed,
+    and what to do.
+    """
+
+
+class ApiError(ProcedureError):
+    """The API server answered a request with an error.
+
+    Attributes:
+        status: the HTTP status, as an int.
+        reason: Kubernetes' machine-readable reason («NotFound», «Forbidden», …), or "".
+    """
+
+    def __init__(self, text: str, *, status: int, reason: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.reason = reason
+
+
+class UnreachableError(ProcedureError):
+    """No answer from the API server: no connection, no TLS, or a deadline that passed."""
+
+
+class KubeconfigError(ProcedureError):
+    """The kubeconfig or the context doesn't exist, can't be read, or makes no sense."""

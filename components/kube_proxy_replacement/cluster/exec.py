@@ -1,0 +1,104 @@
+"""Running a program in a container, over the API server's exec (WebSocket, `v4.channel.k8s.io`).
+
+The official client's own reader can wait for ever for the rest of a frame; here one deadline holds
+from the first byte to the last.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import websocket
+from kubernetes.stream.ws_client import create_websocket
+
+from .errors import ApiError, UnreachableError
+
+_STDOUT, _STDERR, _STATUS = 1, 2, 3
+_CONNECT_TIMEOUT = 15.0
+
+websocket.setdefaulttimeout(_CONNECT_TIMEOUT)
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """What the program printed, and how it ended.
+
+    Attributes:
+        stdout, stderr: text, undecodable bytes replaced.
+        exit_code: the program's, as an int.
+    """
+
+    stdout: str
+    stderr: str
+    exit_code: int
+
+
+def run_in_container(configuration: Any, url: str, headers: dict[str, str], *, what: str, timeout: float) -> ExecResult:
+    """Connects, reads until the status channel says how the program ended, and disconnects.
+
+    Raises ApiError where the API server or the kubelet refuses, UnreachableError where the connection
+    breaks or `timeout` seconds pass. `what` is for the message.
+    """
+    deadline = time.monotonic() + timeout
+    headers = headers | {"sec-websocket-protocol": "v4.channel.k8s.io"}
+    try:
+        connection = create_websocket(  # type: ignore[no-untyped-call]
+            configuration, url.replace("http", "ws", 1), headers
+        )
+    except websocket.WebSocketBadStatusException as error:
+        raise ApiError(f"{what}: {_refusal(error)}", status=int(error.status_code or 0), reason="") from None
+    except (websocket.WebSocketException, OSError) as error:
+        raise UnreachableError(f"{what}: no connection: {error}") from None
+    try:
+        return _read(connection, deadline, what, timeout)
+    except (websocket.WebSocketException, OSError) as error:
+        if time.monotonic() >= deadline:
+            raise UnreachableError(f"{what}: no answer within {timeout:.0f} s") from None
+        raise UnreachableError(f"{what}: the connection broke: {error}") from None
+    finally:
+        connection.shutdown()
+
+
+def _read(connection: Any, deadline: float, what: str, timeout: float) -> ExecResult:
+    channels: dict[int, list[bytes]] = {_STDOUT: [], _STDERR: [], _STATUS: []}
+    while not channels[_STATUS]:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise UnreachableError(f"{what}: no answer within {timeout:.0f} s")
+        connection.settimeout(left)
+        opcode, frame = connection.recv_data_frame(True)
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            raise UnreachableError(f"{what}: the connection was closed before the program's end was known")
+        if opcode in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT) and frame.data:
+            channels.setdefault(frame.data[0], []).append(bytes(frame.data[1:]))
+    return ExecResult(
+        stdout=b"".join(channels[_STDOUT]).decode("utf-8", "replace"),
+        stderr=b"".join(channels[_STDERR]).decode("utf-8", "replace"),
+        exit_code=_exit_code(b"".join(channels[_STATUS]), what),
+    )
+
+
+def _exit_code(status: bytes, what: str) -> int:
+    """The status channel holds a metav1.Status; a program's exit code is one of its causes."""
+    body = json.loads(status)
+    if body.get("status") == "Success":
+        return 0
+    for cause in (body.get("details") or {}).get("causes") or []:
+        if cause.get("reason") == "ExitCode":
+            return int(cause["message"])
+    raise ApiError(
+        f"{what}: {body.get('message')}",
+        status=int(body.get("code") or 0),
+        reason=str(body.get("reason") or ""),
+    )
+
+
+def _refusal(error: Any) -> str:
+    text = (error.resp_body or b"").decode("utf-8", "replace").strip()
+    try:
+        return str(json.loads(text).get("message") or text)
+    except (ValueError, AttributeError):
+        return text[:300] or f"refused with HTTP status {error.status_code}"

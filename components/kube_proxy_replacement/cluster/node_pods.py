@@ -1,0 +1,166 @@
+"""Short-lived pods, one on each of some nodes: created, awaited, read, and gone afterwards.
+
+They are bound to their node (`spec.nodeName`) and use its network, so that neither the scheduler, nor a
+taint, nor a CNI that isn't there yet stands in their way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from .api import Api, Object
+from .errors import ApiError, ProcedureError
+from .nodes import Node
+
+NAMESPACE = "kube-system"
+TASK_LABEL = "kube-proxy-replacement/task"
+_COLLECTION = f"/api/v1/namespaces/{NAMESPACE}/pods"
+_AT_ONCE = 100
+_POLL = 0.3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one node's pod ended.
+
+    Attributes:
+        ok: every container of it ended with exit code 0.
+        message: why not, in the container's or the kubelet's own words; "" where it did.
+    """
+
+    ok: bool
+    message: str = ""
+
+
+def run(
+    api: Api,
+    task: str,
+    nodes: Iterable[Node],
+    spec: Callable[[Node], Object],
+    *,
+    timeout: float,
+    say: Callable[[str], None],
+) -> dict[str, Outcome]:
+    """Runs one pod on each node, at most 100 at a time, and returns each node's outcome by its name.
+
+    Args:
+        task: the pods' label value, `reach` or `clean`; pods of it that a dead run left are removed first.
+        spec: the pod's `spec` for a node: containers and volumes.
+        timeout: seconds without any pod's end, after which those still running count as failed.
+        say: is told about progress.
+    """
+    nodes = list(nodes)
+    remove_all(api, task)
+    outcomes: dict[str, Outcome] = {}
+    waiting: dict[str, Node] = {}
+    queue = list(nodes)
+    progress = time.monotonic()
+    try:
+        while len(outcomes) < len(nodes):
+            while queue and len(waiting) < _AT_ONCE:
+                node = queue.pop(0)
+                api.create(_COLLECTION, _pod(task, node, spec(node)))
+                waiting[pod_name(task, node)] = node
+            ended = _ended(api, task, waiting)
+            for name, outcome in ended.items():
+                outcomes[waiting.pop(name).name] = outcome
+            if ended:
+                progress = time.monotonic()
+                say(f"{task}: {len(outcomes)}/{len(nodes)} nodes")
+            elif time.monotonic() - progress > timeout:
+                pods = {pod["metadata"]["name"]: pod for pod in _list(api, task)}
+                for name, node in waiting.items():
+                    outcomes[node.name] = Outcome(False, _stuck(pods.get(name), timeout))
+                return outcomes
+            else:
+                time.sleep(_POLL)
+    finally:
+        remove_all(api, task)
+    return outcomes
+
+
+def remove_all(api: Api, task: str) -> None:
+    """Deletes this task's pods and waits until they are gone (a node that isn't Ready keeps its own)."""
+    for pod in _list(api, task):
+        api.delete(f"{_COLLECTION}/{pod['metadata']['name']}", uid=pod["metadata"]["uid"], grace_seconds=0)
+    deadline = time.monotonic() + 30
+    while _list(api, task):
+        if time.monotonic() > deadline:
+            raise ProcedureError(
+                f"Pods of an earlier run (label {TASK_LABEL}={task} in {NAMESPACE}) don't go away; something holds "
+                "them (a finalizer?). Nothing else was changed in this step."
+            )
+        time.sleep(_POLL)
+
+
+def pod_name(task: str, node: Node) -> str:
+    """Node names can be longer than a pod's hostname may be, and hold dots."""
+    return f"kube-proxy-replacement-{task}-{hashlib.sha256(node.name.encode()).hexdigest()[:10]}"
+
+
+def _pod(task: str, node: Node, spec: Object) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod_name(task, node),
+            "namespace": NAMESPACE,
+            "labels": {"app.kubernetes.io/managed-by": "kube-proxy-replacement", TASK_LABEL: task},
+        },
+        "spec": {
+            "nodeName": node.name,
+            "hostNetwork": True,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "priorityClassName": "system-node-critical",
+            "tolerations": [{"operator": "Exists"}],
+            "enableServiceLinks": False,
+            **spec,
+        },
+    }
+
+
+def _list(api: Api, task: str) -> list[Object]:
+    return api.list(_COLLECTION, labelSelector=f"{TASK_LABEL}={task}")
+
+
+def _ended(api: Api, task: str, waiting: Mapping[str, Node]) -> dict[str, Outcome]:
+    found: dict[str, Outcome] = {}
+    for pod in _list(api, task):
+        name, phase = pod["metadata"]["name"], pod.get("status", {}).get("phase")
+        if name in waiting and phase in ("Succeeded", "Failed"):
+            found[name] = Outcome(phase == "Succeeded", "" if phase == "Succeeded" else _failure(pod))
+    return found
+
+
+def _failure(pod: Object) -> str:
+    status = pod.get("status", {})
+    for its in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        ended = (its.get("state") or {}).get("terminated") or {}
+        if ended.get("exitCode"):
+            words = (ended.get("message") or ended.get("reason") or "").strip()
+            return f"exit code {ended['exitCode']}: {words[-500:]}"
+    return str(status.get("message") or status.get("reason") or "failed without a reason")
+
+
+def _stuck(pod: Object | None, timeout: float) -> str:
+    if pod is None:
+        return "its pod was deleted by someone"
+    status = pod.get("status", {})
+    for its in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        waiting = (its.get("state") or {}).get("waiting")
+        if waiting and waiting.get("reason") not in (None, "PodInitializing"):
+            return f"{waiting['reason']}: {waiting.get('message') or ''}".rstrip(": ")
+    return f"its pod is still {status.get('phase', 'Pending')} after {timeout:.0f} s"
+
+
+def created_or_there(api: Api, collection: str, body: Object) -> None:
+    """Creates an object; one of this name that is already there is left as it is."""
+    try:
+        api.create(collection, body)
+    except ApiError as error:
+        if error.reason != "AlreadyExists":
+            raise

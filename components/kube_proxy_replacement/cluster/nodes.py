@@ -1,0 +1,67 @@
+"""The nodes that a run deals with: Linux, real, and Ready when the run starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .api import Api, Object
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node as the API server has it.
+
+    Attributes:
+        name, uid: its metadata's.
+        ready: its Ready condition is True.
+        labels: its labels.
+        pod_cidrs: `spec.podCIDRs`, often one IPv4 and perhaps one IPv6 range.
+    """
+
+    name: str
+    uid: str
+    ready: bool
+    labels: dict[str, str]
+    pod_cidrs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """All Linux nodes that can run an agent; Windows and virtual nodes are left out."""
+
+    all: tuple[Node, ...]
+
+    @property
+    def ready(self) -> tuple[Node, ...]:
+        return tuple(node for node in self.all if node.ready)
+
+    @property
+    def left_out(self) -> tuple[Node, ...]:
+        """Not Ready: listed, not waited for, and finished by the first run after they are back."""
+        return tuple(node for node in self.all if not node.ready)
+
+
+def read(api: Api) -> Nodes:
+    """Every Linux node, sorted by name."""
+    found = [_node(item) for item in api.list("/api/v1/nodes") if _runs_agents(item)]
+    return Nodes(tuple(sorted(found, key=lambda node: node.name)))
+
+
+def _runs_agents(item: Object) -> bool:
+    labels = item["metadata"].get("labels") or {}
+    # virtual-kubelet's own label; its nodes have no kernel that kube-proxy or an agent could program
+    virtual = labels.get("type") == "virtual-kubelet" or labels.get("kubernetes.azure.com/role") == "virtual"
+    return labels.get("kubernetes.io/os", "linux") == "linux" and not virtual
+
+
+def _node(item: Object) -> Node:
+    conditions = item.get("status", {}).get("conditions") or []
+    spec = item.get("spec") or {}
+    cidrs = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
+    return Node(
+        name=item["metadata"]["name"],
+        uid=item["metadata"]["uid"],
+        ready=any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions),
+        labels=dict(item["metadata"].get("labels") or {}),
+        pod_cidrs=tuple(cidrs),
+    )

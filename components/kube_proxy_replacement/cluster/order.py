@@ -1,0 +1,163 @@
+"""What the steps of the procedure are told, and the steps themselves.
+
+Each step is idempotent, bounded, and safe to be killed at any line: the next run looks at the cluster, not at what
+the last one said.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from . import agents, cleaning, identity, kube_proxy, nodes, reach, record, removal, restoring, rollout
+from .api import Api
+from .errors import ProcedureError
+from .nodes import Node
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What every step needs to know; it travels as JSON, so that a recorded one can be read years later.
+
+    Attributes:
+        cluster: UID of the cluster that the stack belongs to.
+        mode: `coexist` or `replace`.
+        namespace, release: the Helm release.
+        host, port: the API server's address as the agents get it.
+        image: the agent's image, for the pods that ask for the API server where no agent runs yet.
+        timeout: seconds without progress.
+        restart: UIDs of agents to restart by name.
+    """
+
+    cluster: str
+    mode: str
+    namespace: str
+    release: str
+    host: str
+    port: int
+    image: str
+    timeout: int
+    restart: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Order:
+        """Fields that this version doesn't know are left out: an older state may be newer than this program."""
+        parsed = json.loads(text)
+        known = {key: parsed[key] for key in cls.__dataclass_fields__ if key in parsed}
+        return cls(**known | {"restart": tuple(parsed.get("restart") or ()), "port": int(parsed["port"])})
+
+
+def confirm_cluster(api: Api, order: Order) -> None:
+    """Raises ProcedureError where these credentials lead to another cluster than the stack's."""
+    found = identity.cluster_uid(api)
+    if found != order.cluster:
+        raise ProcedureError(
+            f"This is another cluster: the stack belongs to the cluster with UID {order.cluster}, but the kubeconfig "
+            f"leads to {found} at {api.server}. Nothing was changed. Set kubeContext (or KUBECONFIG) to its own."
+        )
+
+
+def daemonset(api: Api, order: Order, say: Say) -> None:
+    """Replace: every node has shown the address, the backup is read back, the DaemonSet and its pods are gone.
+
+    Coexist: the whole of kube-proxy is there, and routes.
+    """
+    if order.mode == "coexist":
+        _restored(api, order, say)
+        return
+    ready = _nodes(api, say)
+    found = kube_proxy.find(api)
+    if found.present:
+        reach.prove(
+            api,
+            ready,
+            host=order.host,
+            port=order.port,
+            agents=agents.pods(api, order.namespace),
+            image=order.image,
+            timeout=order.timeout,
+            say=say,
+            untouched="kube-proxy was not touched, and nothing was removed."
+            if found.daemonset
+            else "kube-proxy's DaemonSet was removed by an earlier run; its ConfigMap and Cilium were not touched.",
+        )
+    backup = removal.back_up(api, order.cluster, f"{order.namespace}/{order.release}")
+    if not backup.had_kube_proxy:
+        say("this cluster has no kube-proxy: there is nothing to remove, and destroy will restore none")
+        return
+    say(f"kube-proxy is backed up in ConfigMap {record.LOCATION}, and read back")
+    removal.remove_daemonset(api, backup, ready, patience=order.timeout, say=say)
+
+
+def configmap(api: Api, order: Order, say: Say) -> None:
+    """Replace: kubeadm is told, then the ConfigMap is gone. Coexist: as `daemonset`."""
+    if order.mode == "coexist":
+        _restored(api, order, say)
+        return
+    backup = removal.back_up(api, order.cluster, f"{order.namespace}/{order.release}")
+    removal.remove_configmap(api, backup, say)
+
+
+def agents_switched(api: Api, order: Order, say: Say) -> None:
+    """Every agent runs the new configuration and is switched; then the leftover rules are cleaned.
+
+    Coexist: every agent lets kube-proxy route; nothing is cleaned.
+    """
+    ready = _nodes(api, say)
+    agents.restart(api, order.namespace, order.restart, say)
+    replacing = order.mode == "replace"
+    if not replacing and kube_proxy.find(api).daemonset is None:
+        raise ProcedureError(
+            "kube-proxy's DaemonSet is gone while the agents were awaited. Run again: it is restored first."
+        )
+    switched = rollout.wait(api, order.namespace, ready, replacing=replacing, patience=order.timeout, say=say)
+    if not replacing:
+        return
+    backup = record.read(api)
+    if backup is None:
+        raise ProcedureError(
+            f"ConfigMap {record.LOCATION} was deleted during this run. No rule was cleaned; run again."
+        )
+    cleaning.clean(api, backup, ready, switched, order.namespace, timeout=order.timeout, say=say)
+
+
+def restored(api: Api, order: Order, say: Say) -> None:
+    """Before Cilium is uninstalled: kube-proxy as it was found, and routing. A cluster that had none gets none."""
+    backup = record.read(api)
+    if backup is not None and not backup.had_kube_proxy:
+        say("this cluster had no kube-proxy: none is restored")
+        return
+    restoring.whole(api, _nodes(api, say), patience=order.timeout, say=say)
+
+
+def forgotten(api: Api, order: Order, say: Say) -> None:
+    """The last step of `destroy`: kube-proxy is confirmed once more, and the record goes."""
+    restored(api, order, say)
+    record.remove(api)
+    say("the cluster is as it was found")
+
+
+def _restored(api: Api, order: Order, say: Say) -> None:
+    found = kube_proxy.find(api)
+    if found.present:
+        removal.back_up(api, order.cluster, f"{order.namespace}/{order.release}")
+    elif (backup := record.read(api)) is None or not backup.had_kube_proxy:
+        raise ProcedureError(
+            "mode coexist: this cluster has no kube-proxy and never had one while this program knew it. There is "
+            "nothing to go back to; Cilium was not touched. Set mode to replace."
+        )
+    restoring.whole(api, _nodes(api, say), patience=order.timeout, say=say)
+
+
+def _nodes(api: Api, say: Say) -> Sequence[Node]:
+    found = nodes.read(api)
+    if found.left_out:
+        names = ", ".join(node.name for node in found.left_out[:10])
+        say(f"not Ready, left out of this run: {names}; the first `pulumi up` after they are back finishes them")
+    return found.ready

@@ -1,0 +1,145 @@
+"""The record of this program in the cluster: which cluster it is, and the backup of kube-proxy.
+
+One ConfigMap, `kube-system/kube-proxy-replacement`. Its name and its keys are in people's clusters and
+never change. It is written, and read back, before anything is removed; `pulumi destroy` removes it last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .api import Api, Object
+from .errors import ApiError, ProcedureError
+
+NAMESPACE = "kube-system"
+NAME = "kube-proxy-replacement"
+LOCATION = f"{NAMESPACE}/{NAME}"
+_COLLECTION = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
+_PATH = f"{_COLLECTION}/{NAME}"
+
+# What the API server sets itself, or what names an object that won't be there any more.
+_VOLATILE_METADATA = (
+    "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "managedFields", "selfLink",
+    "ownerReferences", "deletionGracePeriodSeconds",
+)  # fmt: skip
+_VOLATILE_ANNOTATIONS = ("deprecated.daemonset.template.generation",)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is remembered in the cluster.
+
+    Attributes:
+        cluster: UID of the cluster that it was written for.
+        daemonset, configmap: kube-proxy's objects without what the API server adds; None where the
+            cluster had none.
+        kubeadm: `{"before": TEXT, "after": TEXT}` of kubeadm-config's ClusterConfiguration, or None.
+        cleaned: UIDs of the nodes whose leftover rules are gone.
+        release: `NAMESPACE/NAME` of the Helm release that is this stack's.
+    """
+
+    cluster: str
+    release: str
+    daemonset: Object | None = None
+    configmap: Object | None = None
+    kubeadm: dict[str, str] | None = None
+    cleaned: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def had_kube_proxy(self) -> bool:
+        return self.daemonset is not None or self.configmap is not None
+
+
+def read(api: Api) -> Record | None:
+    """Raises ProcedureError where the backup isn't what was written."""
+    item = api.find(_PATH)
+    return None if item is None else _parse(item.get("data") or {})
+
+
+def write(api: Api, record: Record) -> Record:
+    """Writes the record and returns it as read back. Raises ProcedureError where the two differ."""
+    data = _data(record)
+    body: Object = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": NAME,
+            "namespace": NAMESPACE,
+            "labels": {"app.kubernetes.io/managed-by": NAME},
+        },
+        "data": data,
+    }
+    try:
+        api.create(_COLLECTION, body)
+    except ApiError as error:
+        if error.reason != "AlreadyExists":
+            raise
+        api.merge(_PATH, {"data": data})
+    written = api.get(_PATH).get("data") or {}
+    if {key: written.get(key) for key in data} != data:
+        raise ProcedureError(
+            f"The backup in ConfigMap {LOCATION} reads back otherwise than it was written: something else changes it. "
+            "Nothing was removed."
+        )
+    return _parse(written)
+
+
+def remove(api: Api) -> None:
+    api.delete(_PATH)
+
+
+def bare(item: Object) -> Object:
+    """An object as it can be created again: without what the API server adds."""
+    metadata = {key: value for key, value in item["metadata"].items() if key not in _VOLATILE_METADATA}
+    annotations = {
+        key: value for key, value in (metadata.get("annotations") or {}).items() if key not in _VOLATILE_ANNOTATIONS
+    }
+    metadata.pop("annotations", None)
+    if annotations:
+        metadata["annotations"] = annotations
+    rest = {key: value for key, value in item.items() if key not in ("metadata", "status")}
+    return {**rest, "metadata": metadata}
+
+
+def _data(record: Record) -> dict[str, str]:
+    data = {
+        "record.json": _json({"cluster": record.cluster, "release": record.release}),
+        "daemonset.json": _json(record.daemonset),
+        "configmap.json": _json(record.configmap),
+        "kubeadm.json": _json(record.kubeadm),
+    }
+    return {
+        **data,
+        "sha256": _digest(data),
+        "cleaned.json": _json(sorted(record.cleaned)),
+    }
+
+
+def _parse(data: Mapping[str, str]) -> Record:
+    kept = {key: data.get(key, "") for key in ("record.json", "daemonset.json", "configmap.json", "kubeadm.json")}
+    if data.get("sha256") != _digest(kept):
+        raise ProcedureError(
+            f"The backup of kube-proxy in ConfigMap {LOCATION} was changed by someone: its checksum is wrong. Nothing "
+            "was removed or restored. Put back its data, or, if kube-proxy is running, delete that ConfigMap."
+        )
+    head = json.loads(kept["record.json"])
+    return Record(
+        cluster=head["cluster"],
+        release=head["release"],
+        daemonset=json.loads(kept["daemonset.json"]),
+        configmap=json.loads(kept["configmap.json"]),
+        kubeadm=json.loads(kept["kubeadm.json"]),
+        cleaned=frozenset(json.loads(data.get("cleaned.json") or "[]")),
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+
+
+def _digest(data: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(dict(data), sort_keys=True).encode()).hexdigest()

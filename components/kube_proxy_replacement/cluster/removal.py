@@ -1,0 +1,114 @@
+"""kube-proxy removed, so that it can be restored at every instant.
+
+The DaemonSet goes first, the ConfigMap after it: a kube-proxy pod without its ConfigMap can't start, and what
+is left half-way still routes. The rules stay in the kernels: Services go on answering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from . import kube_proxy, kubeadm, record, waiting
+from .api import Api, Object
+from .errors import ProcedureError
+from .nodes import Node
+from .record import Record
+from .waiting import Standing
+
+
+def back_up(api: Api, cluster: str, release: str) -> Record:
+    """Writes kube-proxy's objects as they are now into the record, reads it back, and returns it.
+
+    What is already gone is kept from the record that is there: a good backup is never overwritten by
+    «nothing found». On a cluster that never had kube-proxy the record says so.
+    """
+    old = record.read(api)
+    found = kube_proxy.find(api)
+    if old and not found.present:
+        return old
+    kept = old or Record(cluster=cluster, release=release)
+    new = replace(
+        kept,
+        daemonset=record.bare(found.daemonset) if found.daemonset else kept.daemonset,
+        configmap=record.bare(found.configmap) if found.configmap else kept.configmap,
+        # a running kube-proxy writes rules: what was cleaned before it came back doesn't count
+        cleaned=frozenset() if found.daemonset else kept.cleaned,
+    )
+    return new if new == old else record.write(api, new)
+
+
+def remove_daemonset(
+    api: Api, backup: Record, nodes: Sequence[Node], *, patience: float, say: Callable[[str], None]
+) -> None:
+    """Deletes the DaemonSet and waits until its last pod on these nodes is gone.
+
+    An agent that finds port 10256 taken crashes (Cilium up to 1.16), or never serves it until its next restart.
+    """
+    live = api.find(kube_proxy.DAEMONSET)
+    if live is not None:
+        if backup.daemonset != record.bare(live):
+            raise ProcedureError(
+                "kube-proxy's DaemonSet was changed while it was backed up. Nothing was removed; run again."
+            )
+        api.delete(kube_proxy.DAEMONSET, uid=live["metadata"]["uid"])
+        say("kube-proxy's DaemonSet is deleted; its rules stay in the kernels until Cilium routes")
+    if backup.daemonset is None:
+        return
+    names = {node.name for node in nodes}
+
+    def gone() -> Standing:
+        left = sorted(n for pod in pods(api, backup.daemonset) if (n := pod["spec"].get("nodeName", "")) in names)
+        text = f"kube-proxy's pods: {len(left)} left ({_some(left)})" if left else ""
+        return Standing(not left, -len(left), text)
+
+    if not waiting.until(gone, patience=patience, say=say):
+        raise ProcedureError(
+            f"kube-proxy's pods don't end ({gone().text}). Its DaemonSet is deleted and backed up in ConfigMap "
+            f"{record.LOCATION}; Cilium was not touched, and the rules in the kernels still route Services. Look at "
+            "these pods (kubectl -n kube-system get pods -l k8s-app=kube-proxy -o wide), then run again."
+        )
+
+
+def remove_configmap(api: Api, backup: Record, say: Callable[[str], None]) -> Record:
+    """Tells kubeadm, where it is there, that kube-proxy is off, then deletes the ConfigMap."""
+    if api.find(kube_proxy.DAEMONSET) is not None:
+        raise ProcedureError(
+            "kube-proxy's DaemonSet is back: something else (an addon manager, a GitOps controller, kubeadm) has put "
+            "it there after it was deleted. Its ConfigMap was not touched. Switch that off, then run again."
+        )
+    backup = _disable_in_kubeadm(api, backup, say)
+    live = api.find(kube_proxy.CONFIGMAP)
+    if live is None:
+        return backup
+    if backup.configmap != record.bare(live):
+        raise ProcedureError(
+            "kube-proxy's ConfigMap was changed while it was backed up. It was not deleted; run again."
+        )
+    api.delete(kube_proxy.CONFIGMAP, uid=live["metadata"]["uid"])
+    say(f"kube-proxy's ConfigMap is deleted; both are backed up in ConfigMap {record.LOCATION}")
+    return backup
+
+
+def pods(api: Api, daemonset: Object | None) -> list[Object]:
+    """kube-proxy's pods by its DaemonSet's selector, those that are ending included."""
+    if daemonset is None:
+        return []
+    labels = daemonset["spec"]["selector"].get("matchLabels") or {}
+    selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+    return api.list(f"/api/v1/namespaces/{kube_proxy.NAMESPACE}/pods", labelSelector=selector)
+
+
+def _disable_in_kubeadm(api: Api, backup: Record, say: Callable[[str], None]) -> Record:
+    before = kubeadm.text(api)
+    if before is None or kubeadm.disabled(before):
+        return backup
+    after = kubeadm.with_disabled(before, True)
+    backup = record.write(api, replace(backup, kubeadm={"before": before, "after": after}))
+    kubeadm.write(api, after)
+    say("kubeadm-config: proxy.disabled is true, so that kubeadm upgrade doesn't bring kube-proxy back")
+    return backup
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")

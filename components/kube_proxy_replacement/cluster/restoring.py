@@ -1,0 +1,166 @@
+"""kube-proxy restored, and routing on every node, before Cilium lets go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import chain
+
+from . import kube_proxy, kubeadm, record, removal, rules, waiting
+from .api import Api, Object
+from .errors import ApiError, ProcedureError
+from .nodes import Node
+from .reach import is_ready
+from .services import ServiceTable
+from .waiting import Standing
+
+_EXEC_DEADLINE = 30.0
+_WORKERS = 16
+_COLLECTIONS = {
+    "DaemonSet": f"/apis/apps/v1/namespaces/{kube_proxy.NAMESPACE}/daemonsets",
+    "ConfigMap": f"/api/v1/namespaces/{kube_proxy.NAMESPACE}/configmaps",
+}
+
+
+def whole(api: Api, nodes: Sequence[Node], *, patience: float, say: Callable[[str], None]) -> None:
+    """Restores what is missing of kube-proxy and waits until it routes on each of these nodes.
+
+    The ConfigMap comes first: kube-proxy's pods can't start without it. Raises ProcedureError where there is
+    neither a kube-proxy nor a backup of it, or where it doesn't route; Cilium was not touched then.
+    """
+    backup = record.read(api)
+    found = kube_proxy.find(api)
+    if backup and backup.cleaned:
+        # from here on its rules are written again, on every node
+        backup = record.write(api, replace(backup, cleaned=frozenset()))
+    if found.configmap is None:
+        _create(
+            api,
+            "ConfigMap",
+            backup.configmap if backup else None,
+            optional=found.daemonset is not None,
+            say=say,
+        )
+    if backup and backup.kubeadm:
+        if kubeadm.undo(api, backup.kubeadm):
+            say("kubeadm-config: proxy.disabled is as it was")
+        # what its owner sets from now on is his
+        backup = record.write(api, replace(backup, kubeadm=None))
+    if found.daemonset is None:
+        _create(api, "DaemonSet", backup.daemonset if backup else None, optional=False, say=say)
+    wait_until_routing(api, nodes, patience=patience, say=say)
+
+
+def wait_until_routing(api: Api, nodes: Sequence[Node], *, patience: float, say: Callable[[str], None]) -> None:
+    """Waits until kube-proxy's rules for the API's Services are in each node's kernel.
+
+    Read with the programs of kube-proxy's own image, in its own pod: so the pod runs, and the backend is the one
+    that it writes to. Its readiness says nothing (it has no probe), and while Cilium holds port 10256 its health can't
+    be read there.
+    """
+    found = kube_proxy.find(api)
+    if found.daemonset is None:
+        raise ProcedureError(
+            "kube-proxy's DaemonSet was deleted while it was awaited. Cilium was not touched; run again."
+        )
+    wanted = [node for node in nodes if _selected(node, found.daemonset)]
+    routing: set[str] = set()
+    reasons: dict[str, str] = {}
+
+    def look() -> Standing:
+        pods = {pod["spec"].get("nodeName"): pod for pod in removal.pods(api, found.daemonset)}
+        expected = ServiceTable.read(api).ready_endpoints()
+        left = [node.name for node in wanted if node.name not in routing]
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            answers = pool.map(lambda name: _why_not(api, pods.get(name), found, expected), left)
+            for name, reason in zip(left, answers, strict=True):
+                if reason:
+                    reasons[name] = reason
+                else:
+                    routing.add(name)
+        missing = [node.name for node in wanted if node.name not in routing]
+        text = f"kube-proxy routes on {len(routing)}/{len(wanted)} nodes"
+        text += f", waiting for: {', '.join(missing[:3])}" if missing else ""
+        return Standing(not missing, len(routing), text)
+
+    if not waiting.until(look, patience=patience, say=say):
+        raise ProcedureError(
+            "kube-proxy is there, but doesn't route on:\n  "
+            + "\n  ".join(f"{n.name}: {reasons.get(n.name)}" for n in wanted if n.name not in routing)
+            + "\nCilium was not touched and goes on routing Services. Look at kube-proxy's pods on these nodes "
+            "(kubectl -n kube-system logs -l k8s-app=kube-proxy), then run again."
+        )
+
+
+def _create(api: Api, kind: str, body: Object | None, *, optional: bool, say: Callable[[str], None]) -> None:
+    if body is None:
+        if optional:
+            return  # a kube-proxy that runs without a ConfigMap of this name never had one
+        raise ProcedureError(
+            f"kube-proxy's {kind} is gone, and ConfigMap {record.LOCATION} holds no backup of it. Nothing was "
+            "changed. On kubeadm clusters `kubeadm init phase addon kube-proxy` makes it anew."
+        )
+    try:
+        api.create(_COLLECTIONS[kind], body)
+    except ApiError as error:
+        if error.reason != "AlreadyExists":
+            raise
+    say(f"kube-proxy's {kind} is restored from the backup")
+
+
+def _why_not(
+    api: Api,
+    pod: Object | None,
+    found: kube_proxy.KubeProxy,
+    expected: rules.Expected,
+) -> str:
+    """Why kube-proxy doesn't route on the node of this pod, or "" where it does."""
+    if pod is None:
+        return "no kube-proxy pod yet"
+    name = pod["metadata"]["name"]
+    if not is_ready(pod):
+        return f"its pod {name} isn't running: {_state(pod)}"
+    if found.mode == "ipvs":
+        return ""  # its tables can't be read with its image; replace mode refuses ipvs, so it was never gone
+
+    def output(command: list[str]) -> str:
+        result = api.exec(kube_proxy.NAMESPACE, name, _container_name(pod), command, timeout=_EXEC_DEADLINE)
+        if result.exit_code:
+            raise ProcedureError(f"{command[0]} ended with exit code {result.exit_code}: {result.stderr.strip()[:200]}")
+        return result.stdout
+
+    families = sorted({"6" if ":" in ip else "4" for ip, _, _ in expected})
+    missing: list[str] = []
+    try:
+        for family in families:
+            mine = {key: value for key, value in expected.items() if (":" in key[0]) == (family == "6")}
+            if found.mode == "nftables":
+                text = output(["nft", "list", "table", "ip6" if family == "6" else "ip", "kube-proxy"])
+                missing += rules.missing_routes_nft(text.splitlines(), mine)
+            else:
+                text = output(["ip6tables-save" if family == "6" else "iptables-save"])
+                missing += rules.missing_routes_iptables(text.splitlines(), mine)
+    except ProcedureError as error:
+        return f"its rules can't be read: {error}"
+    return f"{len(missing)} Services aren't in its rules yet, first {missing[0]}" if missing else ""
+
+
+def _selected(node: Node, daemonset: Object) -> bool:
+    selector = daemonset["spec"]["template"]["spec"].get("nodeSelector") or {}
+    return all(node.labels.get(key) == value for key, value in selector.items())
+
+
+def _container_name(pod: Object) -> str:
+    names = [its["name"] for its in pod["spec"]["containers"]]
+    return kube_proxy.NAME if kube_proxy.NAME in names else names[0]
+
+
+def _state(pod: Object) -> str:
+    status = pod.get("status", {})
+    for its in chain(status.get("initContainerStatuses") or [], status.get("containerStatuses") or []):
+        state = its.get("state") or {}
+        reason = state.get("waiting") or state.get("terminated")
+        if reason:
+            return f"{reason.get('reason', '')} {reason.get('message', '')}".strip()
+    return str(status.get("phase", "Pending"))

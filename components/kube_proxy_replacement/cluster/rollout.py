@@ -1,0 +1,113 @@
+"""Every agent runs the new configuration, and its kernel does what it says.
+
+Our own wait, not Helm's: Helm counts a DaemonSet as ready at desired − maxUnavailable and shows no progress. And
+Ready isn't switched: an agent's flag says `True` up to half a minute before its programs are in the kernel; only
+when every endpoint of it is `ready`, the host's own too, may the rules behind them go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from . import agents, waiting
+from .agents import Agent, Reading
+from .api import Api, Object
+from .errors import ProcedureError
+from .nodes import Node
+from .waiting import Standing
+
+
+def wait(
+    api: Api,
+    namespace: str,
+    nodes: Sequence[Node],
+    *,
+    replacing: bool,
+    patience: float,
+    say: Callable[[str], None],
+) -> dict[str, Agent]:
+    """Waits until the agent of each of these nodes is as wanted, and returns the agents by node.
+
+    Args:
+        replacing: True awaits *switched* agents, False agents that let kube-proxy route, all endpoints ready.
+        patience: seconds without progress.
+    Raises ProcedureError naming each node whose agent isn't as wanted, its pod and why.
+    """
+    done: dict[str, Agent] = {}
+    reasons: dict[str, str] = {}
+    word = "replacing" if replacing else "beside kube-proxy"
+
+    def look() -> Standing:
+        owner = agents.daemonset(api, namespace)
+        if owner is None:
+            raise ProcedureError(
+                f"There is no DaemonSet {agents.DAEMONSET} in namespace {namespace}: the Helm release has installed no "
+                "agents (value agent: false?)."
+            )
+        wanted = [node for node in nodes if _selected(node, owner)]
+        newest = agents.revision(api, namespace, owner)
+        found = agents.find(api, namespace)
+        for name, agent in list(done.items()):
+            if found.get(name) != agent:
+                del done[name]  # restarted since it was read: it must be read again
+        ready = []
+        for node in wanted:
+            if node.name in done:
+                continue
+            its = found.get(node.name)
+            reasons[node.name] = _not_yet(its, newest)
+            if its and not reasons[node.name]:
+                ready.append(its)
+        for name, reading in agents.read(api, namespace, ready).items():
+            reasons[name] = _not_as_wanted(reading, replacing)
+            if not reasons[name]:
+                done[name] = found[name]
+        left = [node.name for node in wanted if node.name not in done]
+        return Standing(not left, len(done), _text(len(done), len(wanted), word, left, reasons))
+
+    if waiting.until(look, patience=patience, say=say):
+        return done
+    failed = [f"{name}: {reason}" for name, reason in sorted(reasons.items()) if name not in done]
+    raise ProcedureError(
+        f"{len(failed)} agents aren't {word}, {patience:.0f} s without progress:\n  "
+        + "\n  ".join(failed[:20])
+        + ("\nNo leftover rule was cleaned on any node." if replacing else "\nkube-proxy routes on every node.")
+    )
+
+
+def _not_yet(agent: Agent | None, newest: str) -> str:
+    if agent is None:
+        return "no agent pod yet"
+    if not newest or agent.revision != newest:
+        return f"its agent {agent.pod} wasn't restarted: it runs an older revision of the DaemonSet"
+    if not agent.ready:
+        return f"restarting: {agent.pod} isn't ready{f', {agent.waiting}' if agent.waiting else ''}"
+    return ""
+
+
+def _not_as_wanted(reading: Reading, replacing: bool) -> str:
+    answer = reading.answer
+    if answer is None:
+        return f"can't be read: {reading.error}"
+    if (answer.kube_proxy_replacement == "True") != replacing:
+        return (
+            f"says KubeProxyReplacement: {answer.kube_proxy_replacement}; it started with another configuration than "
+            "cilium-config has now"
+        )
+    if answer.not_ready_endpoints:
+        return f"endpoints not ready: {', '.join(answer.not_ready_endpoints[:3])}"
+    return "no endpoint reserved:host yet" if replacing and not answer.switched else ""
+
+
+def _text(count: int, total: int, word: str, left: Sequence[str], reasons: dict[str, str]) -> str:
+    text = f"agents {count}/{total} {word}"
+    if not left:
+        return text
+    reason = reasons[left[0]]
+    state = "restarting" if "restart" in reason or "no agent" in reason else reason.partition(":")[0]
+    return f"{text}, {state}: {', '.join(left[:3])}{' …' if len(left) > 3 else ''}"
+
+
+def _selected(node: Node, daemonset: Object) -> bool:
+    selector = daemonset["spec"]["template"]["spec"].get("nodeSelector") or {}
+    return all(node.labels.get(key) == value for key, value in selector.items())

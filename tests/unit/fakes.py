@@ -1,0 +1,351 @@
+"""A stand-in for `cluster.api.Api` with a dict for a cluster, and builders for the objects in it.
+
+Nothing here knows what the program does: it stores, lists, and counts.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kube_proxy_replacement.cluster.api import Api
+from kube_proxy_replacement.cluster.errors import ApiError, ProcedureError
+from kube_proxy_replacement.cluster.exec import ExecResult
+
+Object = dict[str, Any]
+ExecHandler = Callable[[str, str, str, Sequence[str]], ExecResult]
+
+
+class FakeApi(Api):
+    """Objects by path (`/api/v1/namespaces/kube-system/configmaps/kube-proxy`), with Api's methods.
+
+    Attributes:
+        objects: path → object; an object's collection is its path without the last word, and for
+            namespaced ones also the collection over all namespaces.
+        collections: path → list of objects, for tests that only want a list to be answered.
+        errors: (method, path) → the error to raise; the method is that of HTTP («LIST» for lists).
+        calls: what was asked, in order, as (method, path).
+        allowed: what `may` answers: a bool, or a function of (verb, resource, keywords).
+        on_exec: what `exec` answers.
+    """
+
+    def __init__(
+        self,
+        objects: Mapping[str, Object] | None = None,
+        collections: Mapping[str, list[Object]] | None = None,
+    ) -> None:
+        self.objects: dict[str, Object] = dict(objects or {})
+        self.collections: dict[str, list[Object]] = dict(collections or {})
+        self.errors: dict[tuple[str, str], ProcedureError] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.allowed: bool | Callable[..., bool] = True
+        self.on_exec: ExecHandler = lambda *_: ExecResult("", "", 0)
+        self._version = 1000
+
+    @property
+    def server(self) -> str:
+        return "https://10.0.0.1:6443"
+
+    def put(self, *objects: Object) -> FakeApi:
+        """Stores objects under the path that their kind, namespace and name give."""
+        for body in objects:
+            self.objects[path_of(body)] = body
+        return self
+
+    def get(self, path: str, **query: str) -> Object:
+        self._called("GET", path)
+        if path not in self.objects:
+            raise self._error("GET", path, 404, "NotFound")
+        return copy.deepcopy(self.objects[path])
+
+    def find(self, path: str, **query: str) -> Object | None:
+        try:
+            return self.get(path, **query)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def list(self, path: str, **query: str) -> list[Object]:
+        self._called("LIST", path)
+        if path in self.collections:
+            found = self.collections[path]
+        else:
+            found = [body for at, body in sorted(self.objects.items()) if path in _collections(at)]
+        wanted = query.get("labelSelector", "")
+        fields = query.get("fieldSelector", "")
+        return [copy.deepcopy(body) for body in found if _labelled(body, wanted) and _has(body, fields)]
+
+    def create(self, path: str, body: Object) -> Object:
+        self._called("POST", path)
+        name = (body.get("metadata") or {}).get("name")
+        if not name:  # a review: nothing is stored
+            return copy.deepcopy(body)
+        if f"{path}/{name}" in self.objects:
+            raise self._error("POST", path, 409, "AlreadyExists")
+        return self._store(f"{path}/{name}", body)
+
+    def replace(self, path: str, body: Object) -> Object:
+        self._called("PUT", path)
+        old = self.objects.get(path)
+        if old is None:
+            raise self._error("PUT", path, 404, "NotFound")
+        wanted = (body.get("metadata") or {}).get("resourceVersion")
+        if wanted and wanted != (old.get("metadata") or {}).get("resourceVersion"):
+            raise self._error("PUT", path, 409, "Conflict")
+        return self._store(path, body)
+
+    def merge(self, path: str, body: Object) -> Object:
+        self._called("PATCH", path)
+        if path not in self.objects:
+            raise self._error("PATCH", path, 404, "NotFound")
+        return self._store(path, _merged(self.objects[path], body))
+
+    def delete(self, path: str, *, uid: str | None = None, grace_seconds: int | None = None) -> bool:
+        self._called("DELETE", path)
+        found = self.objects.get(path)
+        if found is None or (uid and found["metadata"].get("uid") != uid):
+            return False
+        del self.objects[path]
+        return True
+
+    def may(self, verb: str, resource: str, **where: str) -> bool:
+        self._called("MAY", f"{verb} {resource}")
+        return self.allowed if isinstance(self.allowed, bool) else self.allowed(verb, resource, **where)
+
+    def exec(self, namespace: str, pod: str, container: str, command: Sequence[str], *, timeout: float) -> ExecResult:
+        self._called("EXEC", f"{namespace}/{pod}/{container}: {' '.join(command)}")
+        return self.on_exec(namespace, pod, container, command)
+
+    def _called(self, method: str, path: str) -> None:
+        self.calls.append((method, path))
+        if (method, path) in self.errors:
+            raise self.errors[method, path]
+
+    def _store(self, path: str, body: Object) -> Object:
+        self._version += 1
+        stored = copy.deepcopy(body)
+        metadata = stored.setdefault("metadata", {})
+        metadata["resourceVersion"] = str(self._version)
+        old = self.objects.get(path)
+        metadata["uid"] = old["metadata"].get("uid", "") if old else f"uid-{self._version}"
+        self.objects[path] = stored
+        return copy.deepcopy(stored)
+
+    def _error(self, method: str, path: str, status: int, reason: str) -> ApiError:
+        return ApiError(f"{method} {path}: {status} {reason}", status=status, reason=reason)
+
+
+def forbidden(path: str) -> ApiError:
+    return ApiError(f"GET {path}: 403 not allowed", status=403, reason="Forbidden")
+
+
+def path_of(body: Object) -> str:
+    """The path of an object that says its apiVersion and kind."""
+    version, kind = body["apiVersion"], body["kind"].lower()
+    plural = kind + "es" if kind.endswith(("s", "x")) else kind + "s"
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    namespace = body["metadata"].get("namespace")
+    middle = f"/namespaces/{namespace}" if namespace else ""
+    return f"{root}{middle}/{plural}/{body['metadata']['name']}"
+
+
+def made(kind: str, name: str, *, namespace: str = "", version: str = "v1", **more: Any) -> Object:
+    """An object with the usual metadata; `metadata=` adds to it, other keywords are its top level."""
+    metadata = {"name": name, "uid": f"uid-of-{name}", "resourceVersion": "1"} | more.pop("metadata", {})
+    if namespace:
+        metadata["namespace"] = namespace
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, **more}
+
+
+def namespace(name: str, uid: str) -> Object:
+    return made("Namespace", name, metadata={"uid": uid})
+
+
+def config_map(name: str, *, namespace: str = "kube-system", **data: str) -> Object:
+    """A ConfigMap; keys with dots go through `config_map(..., **{"config.conf": text})`."""
+    return made("ConfigMap", name, namespace=namespace, data=data)
+
+
+def node(
+    name: str,
+    *,
+    ready: bool = True,
+    labels: Mapping[str, str] | None = None,
+    cidrs: Sequence[str] = (),
+    version: str = "v1.36.3",
+    os_image: str = "Debian GNU/Linux 12 (bookworm)",
+    os: str = "linux",
+    provider: str = "",
+) -> Object:
+    spec: Object = {}
+    if cidrs:
+        spec = {"podCIDR": cidrs[0], "podCIDRs": list(cidrs)}
+    if provider:
+        spec["providerID"] = provider
+    return made(
+        "Node",
+        name,
+        metadata={"labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": os, **(labels or {})}},
+        spec=spec,
+        status={
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+            "nodeInfo": {"kubeletVersion": version, "osImage": os_image, "operatingSystem": os},
+        },
+    )
+
+
+def daemon_set(
+    name: str,
+    *,
+    namespace: str = "kube-system",
+    image: str = "registry.example/image:1",
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
+    managers: Sequence[str] = (),
+    desired: int = 1,
+) -> Object:
+    label = {"k8s-app": name}
+    return made(
+        "DaemonSet",
+        name,
+        namespace=namespace,
+        version="apps/v1",
+        metadata={
+            "labels": dict(labels or label),
+            "annotations": dict(annotations or {}),
+            "managedFields": [{"manager": manager, "operation": "Apply"} for manager in managers],
+        },
+        spec={
+            "selector": {"matchLabels": label},
+            "template": {
+                "metadata": {"labels": label},
+                "spec": {"containers": [{"name": name, "image": image}]},
+            },
+        },
+        status={"desiredNumberScheduled": desired, "numberReady": desired},
+    )
+
+
+def service(
+    name: str,
+    *ips: str,
+    namespace: str = "default",
+    ports: Sequence[Object] = ({"port": 80, "protocol": "TCP", "targetPort": 8080},),
+    type: str = "ClusterIP",  # noqa: A002 - the field's name
+    labels: Mapping[str, str] | None = None,
+    ingress: Sequence[Object] = (),
+    **spec: Any,
+) -> Object:
+    """A Service with these ClusterIPs; `service(name, "None")` is headless."""
+    addresses = {"clusterIP": ips[0], "clusterIPs": list(ips)} if ips else {}
+    return made(
+        "Service",
+        name,
+        namespace=namespace,
+        metadata={"labels": dict(labels or {})},
+        spec={"type": type, "ports": [dict(port) for port in ports], **addresses, **spec},
+        status={"loadBalancer": {"ingress": list(ingress)} if ingress else {}},
+    )
+
+
+def endpoint(address: str, **fields: Any) -> Object:
+    """One endpoint of a slice: ready, serving and not terminating unless `conditions=` says otherwise."""
+    conditions = {"ready": True, "serving": True, "terminating": False}
+    return {"addresses": [address], "conditions": conditions, **fields}
+
+
+def endpoint_slice(
+    of: str,
+    *endpoints: Object | str,
+    namespace: str = "default",
+    ports: Sequence[Object] = ({"name": "", "port": 8080, "protocol": "TCP"},),
+    family: str = "IPv4",
+    suffix: str = "x",
+) -> Object:
+    return made(
+        "EndpointSlice",
+        f"{of}-{suffix}",
+        namespace=namespace,
+        version="discovery.k8s.io/v1",
+        metadata={"labels": {"kubernetes.io/service-name": of}},
+        addressType=family,
+        endpoints=[endpoint(one) if isinstance(one, str) else one for one in endpoints],
+        ports=[dict(port) for port in ports],
+    )
+
+
+def kubeconfig(server: str) -> str:
+    """kube-proxy's own kubeconfig, as kubeadm writes it into the ConfigMap."""
+    return f"""apiVersion: v1
+kind: Config
+clusters:
+- cluster:
+    certificate-authority: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt
+    server: {server}
+  name: default
+contexts:
+- context:
+    cluster: default
+    namespace: default
+    user: default
+  name: default
+current-context: default
+users:
+- name: default
+  user:
+    tokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token
+"""
+
+
+def _collections(path: str) -> set[str]:
+    words = path.split("/")[:-1]
+    found = {"/".join(words)}
+    if "namespaces" in words[:-1]:
+        at = words.index("namespaces")
+        if len(words) > at + 2:
+            found.add("/".join(words[:at] + words[at + 2 :]))
+    return found
+
+
+def _labelled(body: Object, selector: str) -> bool:
+    labels = (body.get("metadata") or {}).get("labels") or {}
+    for part in filter(None, selector.split(",")):
+        if "!=" in part:
+            key, value = part.split("!=", 1)
+            if labels.get(key) == value:
+                return False
+        elif "=" in part:
+            key, value = part.replace("==", "=").split("=", 1)
+            if labels.get(key) != value:
+                return False
+        elif part.startswith("!"):
+            if part[1:] in labels:
+                return False
+        elif part not in labels:
+            return False
+    return True
+
+
+def _has(body: Object, selector: str) -> bool:
+    for part in filter(None, selector.split(",")):
+        path, value = part.split("=", 1)
+        found: Any = body
+        for word in path.split("."):
+            found = (found or {}).get(word)
+        if found != value:
+            return False
+    return True
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = _merged(result.get(key), value)
+    return result

@@ -1,0 +1,182 @@
+"""What the component declares, seen by Pulumi's mocks: a mock shows what is declared, never that it works."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.runtime import mocks, rpc_manager, set_mocks
+from pulumi.runtime.settings import SETTINGS
+
+FOUND = {
+    "cluster": "uid-of-kube-system",
+    "server": "https://192.0.2.10:6443",
+    "apiServer": {"host": "192.0.2.10", "port": 6443, "source": "ConfigMap kube-system/kube-proxy"},
+    "podAddresses": {"ipam": {"mode": "kubernetes"}},
+    "image": "quay.io/cilium/cilium:v1.18.6",
+    "mark": "",
+    "findings": [],
+    "restart": [],
+    "notes": [],
+}
+RELEASE = {"name": "cilium", "namespace": "kube-system", "version": "1.18.6", "revision": 1, "status": "deployed"}
+STATUS = {"kubeProxyReplacement": "True", "agents": {}, "nodes": {}, "kubeProxy": {}}
+
+
+class Cluster(mocks.Mocks):
+    """Answers as the engine would; `uid` is what the Release's provider reads."""
+
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+        self.inputs: dict[str, dict[str, Any]] = {}
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        self.inputs[args.name] = args.inputs
+        more: dict[str, Any] = {}
+        if args.name.endswith("-found"):
+            more = FOUND
+        elif args.name.endswith("-cilium"):
+            more = {"status": RELEASE}
+        elif args.name.endswith("-status"):
+            more = STATUS
+        elif args.typ == "command:local:Command":
+            more = {"stdout": "done"}
+        elif args.name.endswith("-cluster"):
+            more = {"metadata": {"uid": self.uid}}
+        return f"{args.name}-id", {**args.inputs, **more}
+
+    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
+        return {}
+
+
+class Monitor(mocks.MockMonitor):
+    """Keeps each registration as it came, with its dependencies."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster)
+        self.requests: dict[str, Any] = {}
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - gRPC's name
+        self.requests[request.name] = request
+        return super().RegisterResource(request)
+
+
+@pytest.fixture
+def declare() -> Iterator[Callable[..., tuple[Monitor, Cluster]]]:
+    def run(args: dict[str, Any], uid: str = FOUND["cluster"], program: Any = None) -> tuple[Monitor, Cluster]:  # type: ignore[assignment]
+        from kube_proxy_replacement import KubeProxyReplacement
+
+        cluster = Cluster(uid)
+        monitor = Monitor(cluster)
+        set_mocks(cluster, project="kube-proxy-replacement", stack="test", preview=False, monitor=monitor)
+
+        @pulumi.runtime.test
+        def program_() -> Any:
+            replacement = KubeProxyReplacement("kpr", args)  # type: ignore[arg-type]
+            return pulumi.Output.all(**replacement.outputs())
+
+        program_()
+        return monitor, cluster
+
+    yield run
+    SETTINGS.rpc_manager = rpc_manager.RPCManager()
+    asyncio.set_event_loop(None)
+
+
+def dependencies(monitor: Monitor, name: str) -> set[str]:
+    return {urn.split("::")[-1] for urn in monitor.requests[name].dependencies}
+
+
+def test_the_release_depends_on_both_removals(declare: Any) -> None:
+    monitor, _ = declare({"mode": "replace"})
+
+    assert {"kpr-daemonset", "kpr-configmap"} <= dependencies(monitor, "kpr-cilium")
+
+
+def test_the_daemonset_goes_before_the_configmap_and_neither_before_the_look(declare: Any) -> None:
+    monitor, _ = declare({"mode": "replace"})
+
+    assert "kpr-found" in dependencies(monitor, "kpr-daemonset")
+    assert "kpr-daemonset" in dependencies(monitor, "kpr-configmap")
+
+
+def test_cleaning_waits_for_the_release_and_the_status_for_all(declare: Any) -> None:
+    monitor, _ = declare({"mode": "replace"})
+
+    assert "kpr-cilium" in dependencies(monitor, "kpr-agents")
+    assert {"kpr-daemonset", "kpr-configmap", "kpr-cilium", "kpr-agents"} <= dependencies(monitor, "kpr-status")
+
+
+def test_both_modes_declare_the_same_resources(declare: Any) -> None:
+    replace, _ = declare({"mode": "replace"})
+    coexist, _ = declare({"mode": "coexist"})
+
+    assert {(r.type, r.name) for r in replace.requests.values()} == {(r.type, r.name) for r in coexist.requests.values()}
+
+
+def test_a_change_of_mode_changes_no_line_and_no_trigger_of_a_command(declare: Any) -> None:
+    _, replace = declare({"mode": "replace"})
+    _, coexist = declare({"mode": "coexist"})
+
+    for name in ("kpr-daemonset", "kpr-configmap", "kpr-agents"):
+        for key in ("create", "update", "delete", "triggers", "dir", "interpreter"):
+            assert replace.inputs[name].get(key) == coexist.inputs[name].get(key)
+        assert "triggers" not in replace.inputs[name]
+        assert replace.inputs[name]["environment"] != coexist.inputs[name]["environment"]
+
+
+def test_no_setting_is_in_a_line_that_a_shell_runs(declare: Any) -> None:
+    hostile = "x'; touch /tmp/owned; $(reboot) `id` é\n"
+    _, cluster = declare({"mode": "replace", "kube_context": hostile, "chart": hostile})
+
+    for name in ("kpr-daemonset", "kpr-configmap", "kpr-agents"):
+        inputs = cluster.inputs[name]
+        assert not any("touch" in inputs[key] for key in ("create", "update", "delete"))
+        assert inputs["environment"]["KUBE_PROXY_REPLACEMENT_CONTEXT"] == hostile
+
+
+def test_the_release_never_waits_and_is_never_atomic(declare: Any) -> None:
+    _, cluster = declare({"mode": "replace"})
+    release = cluster.inputs["kpr-cilium"]
+
+    assert release["skipAwait"] is True
+    assert release["atomic"] is False
+    values = release["values"]
+    assert values["kubeProxyReplacement"] == "true"
+    assert (values["k8sServiceHost"], values["k8sServicePort"]) == ("192.0.2.10", "6443")
+    assert values["rollOutCiliumPods"] and values["operator"]["rollOutPods"] and values["envoy"]["rollOutPods"]
+    assert values["kubeProxyReplacementHealthzBindAddr"] == "0.0.0.0:10256"
+    assert values["ipam"] == {"mode": "kubernetes"}
+
+
+def test_coexist_gives_the_agents_the_address_but_not_the_port_of_kube_proxy(declare: Any) -> None:
+    _, cluster = declare({"mode": "coexist"})
+    values = cluster.inputs["kpr-cilium"]["values"]
+
+    assert values["kubeProxyReplacement"] == "false"
+    assert values["k8sServiceHost"] == "192.0.2.10"
+    assert "kubeProxyReplacementHealthzBindAddr" not in values
+
+
+def test_every_command_carries_the_cluster_and_the_mark(declare: Any) -> None:
+    _, cluster = declare({"mode": "replace"})
+
+    for name in ("kpr-daemonset", "kpr-configmap", "kpr-agents"):
+        environment = cluster.inputs[name]["environment"]
+        assert json.loads(environment["KUBE_PROXY_REPLACEMENT_ORDER"])["cluster"] == FOUND["cluster"]
+        assert environment["KUBE_PROXY_REPLACEMENT_MARK"] == FOUND["mark"]
+
+
+def test_two_clusters_are_refused_before_any_command(declare: Any) -> None:
+    cluster = "uid-of-another-cluster"
+    with pytest.raises(pulumi.RunError, match=f"(?s){FOUND['cluster']}.*{cluster}"):
+        declare({"mode": "replace"}, uid=cluster)
+
+
+def test_an_unknown_argument_is_named_with_the_nearest(declare: Any) -> None:
+    with pytest.raises(pulumi.RunError, match="'apiServerHosts': there is no such setting; did you mean apiServerHost"):
+        declare({"mode": "replace", "api_server_hosts": "192.0.2.10"})
