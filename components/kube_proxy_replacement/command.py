@@ -1,0 +1,80 @@
+"""The Commands: one constant line, and what it is told by its environment.
+
+A Command's `delete` runs as it was recorded, perhaps years later, on another machine, from another program's folder.
+So its line holds no path: it finds Python as Pulumi's own `pulumi-resource-pulumi-python` does (sdk/python/dist in
+pulumi/pulumi), from what the engine hands to every plugin, and runs a module by name. No setting is in the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pulumi
+from pulumi_command import local
+
+PYTHON = (
+    'venv="${PULUMI_RUNTIME_VIRTUALENV:-}"; '
+    'if [ -z "$venv" ]; then case "${PULUMI_RUNTIME_TOOLCHAIN:-}" in '
+    'uv) venv=.venv;; poetry) venv="$(poetry env info --path)";; esac; fi; '
+    'if [ -n "$venv" ]; then set -- "$venv/bin/python"; else set -- "${PULUMI_PYTHON_CMD:-python3}"; fi; '
+)
+
+_ENVIRONMENT = "KUBE_PROXY_REPLACEMENT_"
+
+
+def line(step: str, verb: str) -> str:
+    """The shell line for a step; `exec`, so that cancelling the run ends the step itself."""
+    return f'{PYTHON}exec "$@" -u -m kube_proxy_replacement.run {step} {verb}'
+
+
+class Steps:
+    """The Commands of one component: what they all are told.
+
+    Args:
+        order: JSON of `cluster.order.Order`.
+        mark: the repair mark; a new one is an update of each.
+        kubeconfig: its content, or None for the ambient one; context: None for the current one.
+    """
+
+    def __init__(
+        self,
+        parent: pulumi.Resource,
+        *,
+        order: pulumi.Input[str],
+        mark: pulumi.Input[str],
+        kubeconfig: pulumi.Input[str] | None,
+        context: pulumi.Input[str] | None,
+    ) -> None:
+        self._parent = parent
+        self._told: dict[str, pulumi.Input[str]] = {"ORDER": order, "MARK": mark}
+        if kubeconfig is not None:
+            self._told["KUBECONFIG"] = pulumi.Output.secret(kubeconfig)
+        if context is not None:
+            self._told["CONTEXT"] = context
+
+    def command(
+        self,
+        resource_name: str,
+        step: str,
+        *,
+        depends_on: Sequence[pulumi.Resource],
+        more: Mapping[str, pulumi.Input[str]] | None = None,
+    ) -> local.Command:
+        """A Command that applies a step of `run`, on create and update alike, and undoes it on delete.
+
+        Args:
+            step: its name, as in `run.STEPS`.
+            more: further environment, whose change is an update.
+
+        There are no `triggers`: a change of them replaces the Command, and that runs its old `delete`.
+        """
+        environment = {f"{_ENVIRONMENT}{key}": value for key, value in {**self._told, **(more or {})}.items()}
+        return local.Command(
+            resource_name,
+            create=line(step, "apply"),
+            update=line(step, "apply"),
+            delete=line(step, "undo"),
+            environment=environment,
+            add_previous_output_in_env=False,
+            opts=pulumi.ResourceOptions(parent=self._parent, depends_on=list(depends_on)),
+        )

@@ -1,0 +1,281 @@
+"""The component: the procedure, from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from . import command, release, settings, values
+from .agent_status import AgentStatus
+from .cluster.order import Order
+from .found import Found
+
+
+class LoadBalancerArgs(TypedDict):
+    """How the agents balance what comes from outside; only in mode `replace`."""
+
+    mode: NotRequired[pulumi.Input[str]]
+    """`snat`, `dsr` or `hybrid`."""
+    algorithm: NotRequired[pulumi.Input[str]]
+    """`random` or `maglev`."""
+    acceleration: NotRequired[pulumi.Input[str]]
+    """XDP: `disabled`, `native` or `best-effort`."""
+    session_affinity: NotRequired[pulumi.Input[bool]]
+    """Whether a Service's session affinity is honoured."""
+
+
+class KubeProxyReplacementArgs(TypedDict):
+    """The settings; only `mode` is required."""
+
+    mode: pulumi.Input[str]
+    """`coexist` (kube-proxy routes Services) or `replace` (Cilium does, kube-proxy is gone)."""
+    api_server_host: NotRequired[pulumi.Input[str]]
+    """Where agents reach the API server without Services: a DNS name or an address. Found in the cluster."""
+    api_server_port: NotRequired[pulumi.Input[int]]
+    """The API server's port there. Found in the cluster."""
+    cilium_version: NotRequired[pulumi.Input[str]]
+    """The chart's version, all three numbers; required where the chart comes from a repository."""
+    chart: NotRequired[pulumi.Input[str]]
+    """Another repository, an OCI address, or a local folder or archive. Cilium's repository."""
+    namespace: NotRequired[pulumi.Input[str]]
+    """The release's namespace: `kube-system`."""
+    release_name: NotRequired[pulumi.Input[str]]
+    """The release's name: `cilium`."""
+    kubeconfig: NotRequired[pulumi.Input[str]]
+    """A kubeconfig's whole content, secret. The ambient one."""
+    kube_context: NotRequired[pulumi.Input[str]]
+    """A context in it. The current one."""
+    values: NotRequired[pulumi.Input[dict[str, Any]]]
+    """Further Helm values; none may contradict the mode."""
+    strategy: NotRequired[pulumi.Input[str]]
+    """`all-at-once`."""
+    load_balancer: NotRequired[pulumi.Input[LoadBalancerArgs]]
+    """How the agents balance what comes from outside."""
+    hubble: NotRequired[pulumi.Input[bool]]
+    """Flow visibility: true."""
+    timeout_seconds: NotRequired[pulumi.Input[int]]
+    """Longest time without progress in a rollout, in seconds: 600."""
+    verify: NotRequired[pulumi.Input[str]]
+    """How far each run proves: `status`."""
+
+
+class KubeProxyReplacement(pulumi.ComponentResource):
+    """Takes a cluster's Services from kube-proxy to Cilium's eBPF replacement, and back.
+
+    The same resources are declared in both modes, so that a change of mode is an update of each, in this order.
+    `destroy` takes them in reverse: kube-proxy is back, and routes, before Cilium lets go.
+    """
+
+    mode: pulumi.Output[str]
+    """As configured."""
+    kube_proxy_replacement: pulumi.Output[str]
+    """What the agents say, over all nodes: `True`, `False`, `Mixed` or `Unknown`."""
+    agents: pulumi.Output[dict[str, int]]
+    """Counts: `desired`, `ready`, `replacing`, `switched`, `unreadable`."""
+    nodes: pulumi.Output[dict[str, Any]]
+    """By node: `kubeProxyReplacement`, `ready`, `version`, `devices`, `features`, `leftoverRules`, `error`."""
+    api_server: pulumi.Output[dict[str, Any]]
+    """What the agents were given, and where it was first found: `host`, `port`, `source`."""
+    kube_proxy: pulumi.Output[dict[str, Any]]
+    """Is it there, and where its backup lies: `present`, `backup`."""
+    release: pulumi.Output[dict[str, Any]]
+    """The Helm release: `name`, `namespace`, `version`, `revision`, `status`."""
+    cluster: pulumi.Output[str]
+    """UID of the cluster that this stack belongs to."""
+
+    def __init__(self, name: str, args: KubeProxyReplacementArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("kube-proxy-replacement:index:KubeProxyReplacement", name, None, opts)
+        told = _by_setting(args)
+        kubeconfig, context = told.get("kubeconfig"), told.get("kubeContext")
+        provider = self._kubernetes_provider(name, kubeconfig, context)
+
+        # 1. Look: nothing has changed yet if anything here says no.
+        found = Found(f"{name}-found", told, opts=self._child())
+        _tell(found, self)
+        cluster = _same_cluster(found, name, provider, self)
+
+        # 3. Remove kube-proxy, backed up: the DaemonSet, then the ConfigMap. In coexist mode: it is back.
+        order = _order(told, found, cluster)
+        step = command.Steps(self, order=order, mark=found.mark, kubeconfig=kubeconfig, context=context)
+        daemonset = step.command(f"{name}-daemonset", "kube-proxy-daemonset", depends_on=[found])
+        configmap = step.command(f"{name}-configmap", "kube-proxy-configmap", depends_on=[daemonset])
+
+        # 4. Cilium, with the replacement on or off.
+        cilium = release.cilium(
+            f"{name}-cilium",
+            name=told.get("releaseName", "cilium"),
+            namespace=told.get("namespace", "kube-system"),
+            chart=told.get("chart", ""),
+            version=told.get("ciliumVersion"),
+            values=_helm_values(told, found),
+            mark=found.mark,
+            timeout=told.get("timeoutSeconds", 600),
+            provider=provider,
+            parent=self,
+            depends_on=[daemonset, configmap],
+        )
+
+        # 5. Wait until every agent is switched, then clean; on destroy kube-proxy routes before Cilium lets go.
+        revision = cilium.status.apply(lambda status: str(status.revision))
+        cleaned = step.command(f"{name}-agents", "agents", more={"REVISION": revision}, depends_on=[cilium])
+
+        # 6. Prove: what every agent says.
+        status = AgentStatus(
+            f"{name}-status",
+            {
+                "cluster": cluster,
+                "namespace": told.get("namespace", "kube-system"),
+                "mode": told["mode"],
+                "mark": found.mark,
+                "revision": revision,
+                "cleaned": cleaned.stdout,
+                "kubeconfig": kubeconfig,
+                "kubeContext": context,
+            },
+            opts=self._child(depends_on=[daemonset, configmap, cilium, cleaned]),
+        )
+
+        self.mode = pulumi.Output.from_input(args["mode"])
+        self.kube_proxy_replacement = status.kubeProxyReplacement
+        self.agents = status.agents
+        self.nodes = status.nodes
+        self.api_server = found.apiServer
+        self.kube_proxy = status.kubeProxy
+        self.release = cilium.status.apply(_release_output)
+        self.cluster = cluster
+        self.register_outputs(self.outputs())
+
+    def outputs(self) -> dict[str, pulumi.Output[Any]]:
+        """The outputs by their names in a stack."""
+        return {
+            "mode": self.mode,
+            "kubeProxyReplacement": self.kube_proxy_replacement,
+            "agents": self.agents,
+            "nodes": self.nodes,
+            "apiServer": self.api_server,
+            "kubeProxy": self.kube_proxy,
+            "release": self.release,
+            "cluster": self.cluster,
+        }
+
+    def _child(self, depends_on: list[pulumi.Resource] | None = None) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(parent=self, depends_on=depends_on)
+
+    def _kubernetes_provider(
+        self, name: str, kubeconfig: pulumi.Input[str] | None, context: pulumi.Input[str] | None
+    ) -> pulumi.ProviderResource:
+        """The provider that was passed to the component, else one of its own."""
+        given = self._providers.get("kubernetes")
+        if given is not None:
+            return given
+        return kubernetes.Provider(
+            f"{name}-kubernetes",
+            kubeconfig=kubeconfig,
+            context=context,
+            # without it a kubeconfig whose cluster stanza changes replaces the provider, and Cilium with it
+            cluster_identifier=f"kube-proxy-replacement/{pulumi.get_stack()}/{name}",
+            opts=self._child(),
+        )
+
+
+def _by_setting(args: KubeProxyReplacementArgs) -> dict[str, Any]:
+    """The arguments by their settings' names (`api_server_host` is `apiServerHost`), those that are set."""
+    given: Mapping[str, Any] = args
+    unknown = settings.unknown([_camel(key) for key in given])
+    if unknown:
+        raise pulumi.RunError("\n".join(unknown))
+    told = {_camel(key): value for key, value in given.items() if value is not None}
+    balancer = told.get("loadBalancer")
+    if balancer is not None:
+        told["loadBalancer"] = pulumi.Output.from_input(balancer).apply(
+            lambda its: {_camel(key): value for key, value in its.items()}
+        )
+    if "kubeconfig" in told:
+        told["kubeconfig"] = pulumi.Output.secret(told["kubeconfig"])
+    return told
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+def _tell(found: Found, component: KubeProxyReplacement) -> None:
+    """What step 1 has to say to a reviewer, in previews: a run itself says what it does."""
+    if not pulumi.runtime.is_dry_run():
+        return
+
+    def tell(told: list[list[str] | None]) -> None:
+        for finding in told[1] or []:
+            pulumi.log.warn(f"not as wanted: {finding}", component)
+        for note in told[0] or []:
+            pulumi.log.info(note, component)
+
+    pulumi.Output.all(found.notes, found.findings).apply(tell)
+
+
+def _same_cluster(
+    found: Found, name: str, provider: pulumi.ProviderResource, parent: pulumi.Resource
+) -> pulumi.Output[str]:
+    """The cluster's UID, as our own client and the Release's provider both read it."""
+    namespace = kubernetes.core.v1.Namespace.get(
+        f"{name}-cluster",
+        "kube-system",
+        opts=pulumi.ResourceOptions(parent=parent, provider=provider, depends_on=[found]),
+    )
+
+    def same(uids: list[str]) -> str:
+        ours, theirs = uids
+        if ours != theirs:
+            raise pulumi.RunError(
+                f"Two clusters: the settings kubeconfig and kubeContext lead to the cluster with UID {ours}, the "
+                f"Kubernetes provider of the Release to {theirs}. Nothing was changed. Give both the same cluster."
+            )
+        return ours
+
+    return pulumi.Output.all(found.cluster, namespace.metadata.uid).apply(same)
+
+
+def _order(told: Mapping[str, Any], found: Found, cluster: pulumi.Output[str]) -> pulumi.Output[str]:
+    def order(its: dict[str, Any]) -> str:
+        parsed = settings.parse(its["settings"])
+        return Order(
+            cluster=its["cluster"],
+            mode=parsed.mode,
+            namespace=parsed.namespace,
+            release=parsed.release_name,
+            host=its["address"]["host"],
+            port=int(its["address"]["port"]),
+            image=its["image"],
+            timeout=parsed.timeout_seconds,
+            restart=tuple(its["restart"] or ()),
+        ).to_json()
+
+    plain = {key: value for key, value in told.items() if key not in ("kubeconfig", "values")}
+    return pulumi.Output.all(
+        settings=plain, cluster=cluster, address=found.apiServer, image=found.image, restart=found.restart
+    ).apply(order)
+
+
+def _helm_values(told: Mapping[str, Any], found: Found) -> pulumi.Output[dict[str, Any]]:
+    def helm_values(its: dict[str, Any]) -> dict[str, Any]:
+        address = its["address"]
+        return values.helm_values(
+            settings.parse(its["settings"]), address["host"], int(address["port"]), its["pods"] or {}
+        )
+
+    plain = {key: value for key, value in told.items() if key != "kubeconfig"}
+    return pulumi.Output.all(settings=plain, address=found.apiServer, pods=found.podAddresses).apply(helm_values)
+
+
+def _release_output(status: Any) -> dict[str, Any]:
+    return {
+        "name": status.name,
+        "namespace": status.namespace,
+        "version": status.version,
+        "revision": status.revision,
+        "status": status.status,
+    }

@@ -1,0 +1,74 @@
+"""What the dynamic provider `FoundProvider` does."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, UpdateResult
+from pulumi.output import Unknown
+
+from . import looking
+from .chart import ChartError
+from .cluster import kube_proxy, record
+from .cluster.api import Api
+from .cluster.errors import ProcedureError
+from .settings import NAMES, SettingsError
+
+_TOLD = ("notes", "findings", "restart", "server")
+"""Told to the reviewer or to a repair; by themselves no change. What is wrong changes the mark."""
+
+
+def check(before: dict[str, Any], inputs: dict[str, Any]) -> CheckResult:
+    """Looks, and returns the inputs with what was found; or why not.
+
+    A failure names no property: Pulumi would show its value.
+    """
+    settings = {name: inputs[name] for name in NAMES if inputs.get(name) is not None}
+    if _has_unknown(settings):
+        # the cluster itself is part of this run: what can't be known yet is looked at by the run
+        return CheckResult(inputs, [])
+    try:
+        found = looking.look(settings, before, Path.cwd())
+    except SettingsError as error:
+        return CheckResult(inputs, [CheckFailure("", reason) for reason in error.reasons])
+    except (ProcedureError, ChartError) as error:
+        return CheckResult(inputs, [CheckFailure("", str(error))])
+    return CheckResult({**settings, **found.as_inputs()}, [])
+
+
+def diff(before: Mapping[str, Any], now: Mapping[str, Any]) -> DiffResult:
+    """Nothing changes while the settings, the address and the mark are the same."""
+    keys = [key for key in now if key not in _TOLD and not key.startswith("__")]
+    gone = [key for key in NAMES if key in before and key not in now and before[key] is not None]
+    return DiffResult(changes=bool(gone) or any(before.get(key) != now[key] for key in keys))
+
+
+def create(inputs: dict[str, Any]) -> CreateResult:
+    return CreateResult(id_=f"found-{uuid.uuid4().hex[:12]}", outs=_outs(inputs, None))
+
+
+def update(before: Mapping[str, Any], inputs: dict[str, Any]) -> UpdateResult:
+    return UpdateResult(outs=_outs(inputs, before.get("backup")))
+
+
+def _outs(inputs: dict[str, Any], backup: Any) -> dict[str, Any]:
+    """The state's own copy of the backup is made here, before anything is removed; the notes have been told."""
+    api = Api.connect(inputs.get("kubeconfig"), inputs.get("kubeContext"))
+    live, kept = kube_proxy.find(api), record.read(api)
+    copy = {
+        "daemonset": record.bare(live.daemonset) if live.daemonset else kept and kept.daemonset,
+        "configmap": record.bare(live.configmap) if live.configmap else kept and kept.configmap,
+        "kubeadm": kept and kept.kubeadm,
+    }
+    return {**inputs, "notes": [], "findings": [], "backup": copy if any(copy.values()) else backup}
+
+
+def _has_unknown(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_has_unknown, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_unknown, value))
+    return isinstance(value, Unknown)

@@ -1,0 +1,64 @@
+"""The stack's first resource: what step 1 found and checked, in its `check`, so in every preview."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CheckResult, CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+
+
+class FoundProvider(ResourceProvider):
+    """The name of this class is in people's states and never changes; what it does is in `finding`."""
+
+    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        from . import finding
+
+        return finding.check(_olds, news)
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        from . import finding
+
+        return finding.diff(_olds, _news)
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        from . import finding
+
+        return finding.create(props)
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        from . import finding
+
+        return finding.update(_olds, _news)
+
+
+class Found(Resource):
+    """What is known of the cluster before anything is changed; see `looking.Found` for the shapes."""
+
+    cluster: pulumi.Output[str]
+    server: pulumi.Output[str]
+    apiServer: pulumi.Output[dict[str, Any]]  # noqa: N815 - the name in the state
+    podAddresses: pulumi.Output[dict[str, Any]]  # noqa: N815
+    image: pulumi.Output[str]
+    mark: pulumi.Output[str]
+    findings: pulumi.Output[list[str]]
+    restart: pulumi.Output[list[str]]
+    notes: pulumi.Output[list[str]]
+
+    def __init__(self, name: str, settings: pulumi.Inputs, opts: pulumi.ResourceOptions) -> None:
+        empty = dict.fromkeys(
+            (
+                "cluster",
+                "server",
+                "apiServer",
+                "podAddresses",
+                "image",
+                "mark",
+                "findings",
+                "restart",
+                "notes",
+                "backup",
+            )
+        )
+        opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=["backup"]))
+        super().__init__(FoundProvider(), name, {**empty, **settings}, opts)

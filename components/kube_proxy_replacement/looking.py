@@ -1,0 +1,313 @@
+"""Step 1, look: everything that can say no says it before anything has changed.
+
+It runs in the `check` of the stack's first resource, so in every preview. No Pulumi in here: a mapping of inputs
+goes in, the inputs with what was found come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import chart, notes
+from .cluster import (
+    address,
+    agents,
+    cni,
+    distribution,
+    drift,
+    helm_release,
+    identity,
+    kube_proxy,
+    nodes,
+    pod_addresses,
+    record,
+)
+from .cluster.address import ApiServerAddress
+from .cluster.api import Api
+from .cluster.errors import ProcedureError
+from .cluster.services import ServiceTable
+from .settings import Settings, SettingsError, parse
+from .values import agent_image, merged
+
+_PATIENCE = 10.0
+"""Seconds for which a preview tries an API server that doesn't answer."""
+
+# (verb, group, resource, subresource, in which namespace: the program's, kube-system, or the cluster's)
+_CHANGES = (
+    ("delete", "apps", "daemonsets", "", "kube-system"),
+    ("create", "apps", "daemonsets", "", "kube-system"),
+    ("create", "", "configmaps", "", "kube-system"),
+    ("patch", "", "configmaps", "", "kube-system"),
+    ("delete", "", "configmaps", "", "kube-system"),
+    ("create", "", "pods", "", "kube-system"),
+    ("delete", "", "pods", "", "kube-system"),
+    ("create", "", "pods", "exec", "kube-system"),
+    ("create", "", "serviceaccounts", "", "kube-system"),
+    ("delete", "", "serviceaccounts", "", "kube-system"),
+    ("create", "rbac.authorization.k8s.io", "clusterroles", "", ""),
+    ("delete", "rbac.authorization.k8s.io", "clusterroles", "", ""),
+    ("create", "rbac.authorization.k8s.io", "clusterrolebindings", "", ""),
+    ("delete", "rbac.authorization.k8s.io", "clusterrolebindings", "", ""),
+    ("create", "", "secrets", "", "namespace"),
+    ("create", "", "pods", "exec", "namespace"),
+    ("delete", "", "pods", "", "namespace"),
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What step 1 found, in the shape that is recorded.
+
+    Attributes:
+        cluster: UID of namespace kube-system.
+        server: the API server's URL that it was read from.
+        api_server: `{host, port, source}`.
+        pod_addresses: Helm values for the pod addresses in use, {} where Cilium was there before.
+        image: the agent's image.
+        mark: the repair mark; changes only when something isn't as wanted.
+        findings: what isn't as wanted, in words.
+        restart: UIDs of agents to restart by name.
+        notes: what the preview tells.
+    """
+
+    cluster: str
+    server: str
+    api_server: dict[str, Any]
+    pod_addresses: dict[str, Any]
+    image: str
+    mark: str
+    findings: list[str]
+    restart: list[str]
+    notes: list[str]
+
+    def as_inputs(self) -> dict[str, Any]:
+        return {
+            "cluster": self.cluster,
+            "server": self.server,
+            "apiServer": self.api_server,
+            "podAddresses": self.pod_addresses,
+            "image": self.image,
+            "mark": self.mark,
+            "findings": self.findings,
+            "restart": self.restart,
+            "notes": self.notes,
+        }
+
+
+def look(inputs: Mapping[str, Any], before: Mapping[str, Any], folder: Path) -> Found:
+    """Looks at settings, chart and cluster; changes nothing.
+
+    Args:
+        inputs: the settings by name.
+        before: the inputs that were recorded by the last run, {} on the first.
+        folder: what a relative `chart` is relative to.
+    Raises SettingsError with every reason there is; ProcedureError and ChartError with one.
+    """
+    settings = parse(inputs)
+    its_chart = chart.load(settings.chart, settings.cilium_version or None, folder=folder)
+    reasons = [str(item) for item in chart.KnownValues(its_chart).unknown(settings.values)]
+    reasons += chart.contradictions(settings.values, settings.mode)
+    if reasons:
+        raise SettingsError(reasons)
+    api = Api.connect(settings.kubeconfig, settings.kube_context, patience=_PATIENCE)
+    cluster = identity.cluster_uid(api)
+    if before.get("cluster", cluster) != cluster:
+        was = before.get("server") or "an address that wasn't recorded"
+        raise ProcedureError(
+            f"This is another cluster: the stack belongs to the cluster with UID {before['cluster']} (then at {was}), "
+            f"but the kubeconfig leads to {cluster} at {api.server}. Nothing was changed. Set kubeContext (or "
+            "KUBECONFIG) to the stack's cluster; a stack never moves to another one."
+        )
+    return _Look(api, settings, its_chart, cluster, before).found()
+
+
+class _Look:
+    """One look at one cluster; each method says no, or adds to what is found."""
+
+    def __init__(
+        self, api: Api, settings: Settings, its_chart: chart.Chart, cluster: str, before: Mapping[str, Any]
+    ) -> None:
+        self.api = api
+        self.settings = settings
+        self.chart = its_chart
+        self.cluster = cluster
+        self.before = before
+        with ThreadPoolExecutor(8) as pool:
+            # read together: a preview's time is the API server's distance, many times over
+            def reading(function: Callable[..., Any], *arguments: Any) -> Any:
+                return pool.submit(function, *arguments)
+
+            its_nodes = reading(nodes.read, api)
+            proxy = reading(kube_proxy.find, api)
+            services = reading(ServiceTable.read, api)
+            kept = reading(record.read, api)
+            daemonsets = reading(api.list, "/apis/apps/v1/daemonsets")
+            release = reading(helm_release.find, api, settings.namespace, settings.release_name)
+            node_items = reading(api.list, "/api/v1/nodes")
+            self.nodes: nodes.Nodes = its_nodes.result()
+            self.proxy: kube_proxy.KubeProxy = proxy.result()
+            self.services: ServiceTable = services.result()
+            self.record: record.Record | None = kept.result()
+            self.daemonsets = daemonsets.result()
+            self.release: helm_release.HelmRelease | None = release.result()
+            self.node_items = node_items.result()
+        self.had_kube_proxy = self.proxy.present or bool(self.record and self.record.had_kube_proxy)
+        self.steady = before.get("mode") == settings.mode
+
+    def found(self) -> Found:
+        self._nodes_say_no()
+        self._kube_proxy_says_no()
+        self._other_network_says_no()
+        self._foreign_cilium_says_no()
+        its_address = self._address()
+        wrong = (
+            drift.look(
+                self.api,
+                self.settings.mode,
+                self.settings.namespace,
+                self.nodes,
+                self.proxy,
+                self.record,
+                self.release,
+            )
+            if self.steady
+            else drift.NOTHING
+        )
+        if wrong.findings or not self.steady:
+            self._rights_say_no()
+        fresh = not any(d["metadata"]["name"] == agents.DAEMONSET for d in self.daemonsets)
+        addresses = self.before.get("podAddresses")
+        if addresses is None:
+            # taken once, and kept: other pod addresses on a running cluster cut every pod off
+            addresses = self._pod_addresses() if fresh else {}
+        return Found(
+            cluster=self.cluster,
+            server=self.api.server,
+            api_server={"host": its_address.host, "port": its_address.port, "source": its_address.source},
+            pod_addresses=addresses,
+            image=agent_image(self.chart.values, self.settings.values),
+            mark=wrong.mark or self.before.get("mark") or "",
+            findings=list(wrong.findings),
+            restart=list(wrong.restart),
+            notes=[] if self.steady else self._notes(its_address, fresh),
+        )
+
+    def _nodes_say_no(self) -> None:
+        if not self.nodes.all:
+            raise ProcedureError("This cluster has no Linux nodes: there is nothing that could route Services.")
+        if not self.nodes.ready:
+            raise ProcedureError(f"None of the cluster's {len(self.nodes.all)} nodes is Ready. Nothing was changed.")
+
+    def _kube_proxy_says_no(self) -> None:
+        if self.settings.mode == "coexist" and not self.had_kube_proxy:
+            raise ProcedureError(
+                "mode: this cluster never had kube-proxy, so there is none that could route Services beside Cilium. "
+                "Write replace."
+            )
+        if self.settings.mode == "replace" and self.proxy.present:
+            reason = distribution.refusal(
+                distribution.detect(self.node_items, self.api.server, self.daemonsets), self.proxy.daemonset
+            )
+            if reason:
+                raise ProcedureError(reason)
+            if self.proxy.mode == "ipvs":
+                raise ProcedureError(
+                    "mode: kube-proxy runs in ipvs mode. Its virtual servers can't be told from others' and taken "
+                    "off a node one by one by this version, so replace is refused: nothing was changed. Move "
+                    "kube-proxy to mode iptables or nftables first (Kubernetes has deprecated ipvs)."
+                )
+
+    def _other_network_says_no(self) -> None:
+        other = cni.serving_cni(self.daemonsets)
+        reason = cni.refusal(other, self.settings.values) if other else None
+        if reason:
+            raise ProcedureError(reason)
+
+    def _foreign_cilium_says_no(self) -> None:
+        own = f"{self.settings.namespace}/{self.settings.release_name}"
+        others = [name for name in helm_release.ciliums(self.api) if name != own]
+        if others:
+            what = ", ".join(
+                f"the Helm release {name}" if name.split("/")[1] else f"one in namespace {name[:-1]}, not by Helm"
+                for name in others
+            )
+            raise ProcedureError(
+                f"Cilium is already on this cluster: {what}. This stack's release is {own} (settings namespace and "
+                "releaseName). Taking over a Cilium that is already there isn't built yet; nothing was changed."
+            )
+        ours = bool(self.before) or (self.record is not None and self.record.release == own)
+        if self.release and not ours:
+            raise ProcedureError(
+                f"The Helm release {own} (chart {self.release.version}, revision {self.release.revision}) isn't this "
+                "stack's: someone else's Helm runs this Cilium. Taking it over isn't built yet; nothing was changed."
+            )
+        if self.release and self.release.status.startswith("pending-"):
+            raise ProcedureError(
+                f"The Helm release {own} is {self.release.status} (revision {self.release.revision}): a run was cut "
+                "off, or one is at work. If none is, `helm rollback` (or, where it was the first install, `helm "
+                "uninstall`) it, then run again. Nothing was changed."
+            )
+
+    def _address(self) -> ApiServerAddress:
+        settings = self.settings
+        configmap = self.proxy.configmap or (self.record.configmap if self.record else None)
+        if settings.api_server_host:
+            reason = address.check_host(settings.api_server_host, self.services)
+            if reason:
+                raise ProcedureError(reason)
+            port = settings.api_server_port or 6443
+            return ApiServerAddress(settings.api_server_host, port, "the setting apiServerHost")
+        found = address.find(self.api, configmap, self.services)
+        if settings.api_server_port:
+            return ApiServerAddress(
+                found.host, settings.api_server_port, f"{found.source}, port: the setting apiServerPort"
+            )
+        return found
+
+    def _pod_addresses(self) -> dict[str, Any]:
+        own = self.settings.values.get("ipam")
+        if own:
+            return {}
+        configmap = self.proxy.configmap or (self.record.configmap if self.record else None)
+        found = pod_addresses.find(self.api, configmap, self.services)
+        return pod_addresses.helm_values(found) if found else {}
+
+    def _rights_say_no(self) -> None:
+        def missing(right: tuple[str, str, str, str, str]) -> str | None:
+            verb, group, resource, subresource, where = right
+            namespace = self.settings.namespace if where == "namespace" else where
+            if self.api.may(verb, resource, group=group, namespace=namespace, subresource=subresource):
+                return None
+            what = f"{resource}/{subresource}" if subresource else resource
+            return f"{verb} {what}" + (f" in namespace {namespace}" if namespace else " (cluster-wide)")
+
+        with ThreadPoolExecutor(8) as pool:
+            lacking = sorted({right for right in pool.map(missing, _CHANGES) if right})
+        if lacking:
+            raise ProcedureError(
+                f"These credentials don't reach far enough on {self.api.server}; they may not: {'; '.join(lacking)}. "
+                "Nothing was changed. The README lists the rights that an up needs."
+            )
+
+    def _notes(self, its_address: ApiServerAddress, fresh: bool) -> list[str]:
+        common: dict[str, Any] = {
+            "left_out": [node.name for node in self.nodes.left_out],
+            "address": f"{its_address.host}:{its_address.port}",
+            "source": its_address.source,
+        }
+        if self.settings.mode == "replace":
+            return notes.switch_over(
+                had_kube_proxy=self.had_kube_proxy,
+                nodes=len(self.nodes.ready),
+                balancers=self.services.load_balancers(),
+                fresh=fresh,
+                values=merged(self.chart.values, self.settings.values),
+                **common,
+            )
+        if self.before.get("mode") == "replace":
+            return notes.switch_back(nodes=len(self.nodes.ready), **common)
+        return notes.beside(**common)

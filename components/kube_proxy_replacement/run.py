@@ -1,0 +1,64 @@
+"""`python -m kube_proxy_replacement.run STEP VERB`: what the Commands in the stack run.
+
+The names of this module, of its steps and of its verbs are in people's states and never change.
+
+Environment:
+    KUBE_PROXY_REPLACEMENT_ORDER: what to do, on which cluster (JSON of `cluster.order.Order`).
+    KUBE_PROXY_REPLACEMENT_KUBECONFIG: a kubeconfig's content; without it the ambient one is used.
+    KUBE_PROXY_REPLACEMENT_CONTEXT: a context's name; without it the current one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+from .cluster import order
+from .cluster.api import Api
+from .cluster.errors import ProcedureError
+
+STEPS = {
+    ("kube-proxy-daemonset", "apply"): order.daemonset,
+    ("kube-proxy-daemonset", "undo"): order.forgotten,
+    ("kube-proxy-configmap", "apply"): order.configmap,
+    ("kube-proxy-configmap", "undo"): order.restored,
+    ("agents", "apply"): order.agents_switched,
+    ("agents", "undo"): order.restored,
+}
+
+_PATIENCE = 60.0
+"""Seconds for which a request is repeated: an API server that restarts is away that long."""
+
+_LONGEST_LINE = 2000
+"""The command plugin hangs on a line of 64 KiB (pulumi-command#201)."""
+
+
+def main(arguments: list[str], environment: Mapping[str, str]) -> int:
+    """Exit status 0 where the step is done, 1 where it isn't (the reason on standard error), 2 for a wrong call."""
+    step = STEPS.get((arguments[0], arguments[1])) if len(arguments) == 2 else None
+    if step is None:
+        _say(f"usage: STEP VERB, one of {', '.join(' '.join(key) for key in STEPS)}", sys.stderr)
+        return 2
+    try:
+        told = order.Order.from_json(environment["KUBE_PROXY_REPLACEMENT_ORDER"])
+        api = Api.connect(
+            environment.get("KUBE_PROXY_REPLACEMENT_KUBECONFIG"),
+            environment.get("KUBE_PROXY_REPLACEMENT_CONTEXT"),
+            patience=_PATIENCE,
+        )
+        order.confirm_cluster(api, told)
+        step(api, told, _say)
+    except ProcedureError as error:
+        _say(str(error), sys.stderr)
+        return 1
+    return 0
+
+
+def _say(text: str, stream: object = None) -> None:
+    for line in text.splitlines():
+        print(line[:_LONGEST_LINE], file=stream or sys.stdout, flush=True)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -1,0 +1,213 @@
+"""The settings, as `pulumi config` and the component's arguments have them, checked and typed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+Mode = Literal["coexist", "replace"]
+
+NAMES = (
+    "mode", "apiServerHost", "apiServerPort", "ciliumVersion", "chart", "namespace", "releaseName", "kubeconfig",
+    "kubeContext", "values", "strategy", "loadBalancer", "hubble", "timeoutSeconds", "verify",
+)  # fmt: skip
+"""Every setting's name; `Pulumi.yaml` declares each of them."""
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_RELEASE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?")  # Helm's own limit is 53 characters
+_VERSION = re.compile(r"v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
+_LOAD_BALANCER: dict[str, tuple[object, ...]] = {
+    "mode": ("snat", "dsr", "hybrid"),
+    "algorithm": ("random", "maglev"),
+    "acceleration": ("disabled", "native", "best-effort"),
+    "sessionAffinity": (True, False),
+}
+
+
+class SettingsError(Exception):
+    """Settings that can't be used.
+
+    Attributes:
+        reasons: one sentence a setting: its name, what is wrong, what to write instead.
+    """
+
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__("\n".join(reasons))
+        self.reasons = reasons
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings with their defaults; "" and 0 mean «to be found».
+
+    Attributes:
+        mode: which of the two.
+        api_server_host, api_server_port: where agents reach the API server.
+        cilium_version: the chart's version.
+        chart: "" for Cilium's repository, else a repository's URL, an OCI address, a folder or an archive.
+        namespace, release_name: of the Helm release.
+        kubeconfig: a kubeconfig's content, None for the ambient one; kube_context: None for the current one.
+        values: further Helm values.
+        load_balancer: `{mode, algorithm, acceleration, sessionAffinity}`, each optional.
+        hubble: flow visibility.
+        timeout_seconds: longest time without progress.
+    """
+
+    mode: Mode
+    api_server_host: str = ""
+    api_server_port: int = 0
+    cilium_version: str = ""
+    chart: str = ""
+    namespace: str = "kube-system"
+    release_name: str = "cilium"
+    kubeconfig: str | None = field(default=None, repr=False)
+    kube_context: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    load_balancer: Mapping[str, Any] = field(default_factory=dict)
+    hubble: bool = True
+    timeout_seconds: int = 600
+
+
+def parse(raw: Mapping[str, Any]) -> Settings:
+    """Settings from a mapping of their names; None, "", 0, {} and [] mean not set.
+
+    Numbers may come as floats (Pulumi's are). Raises SettingsError with every reason at once.
+    """
+    reasons: list[str] = []
+    given = {name: value for name, value in raw.items() if not (value is None or _is_empty(value))}
+
+    def read(name: str, check: Callable[[Any], str | None], default: Any) -> Any:
+        if name not in given:
+            return default
+        reason = check(given[name])
+        if reason:
+            reasons.append(f"{name}: {reason}")
+        return given[name]
+
+    if "mode" not in given:
+        reasons.append("mode: not set. Write coexist (kube-proxy routes Services) or replace (Cilium does).")
+    mode = read("mode", _one_of("coexist", "replace"), "coexist")
+    port = read("apiServerPort", _port, 0)
+    timeout = read("timeoutSeconds", _whole_number(1, 86_400), 600)
+    read("strategy", _strategy, "all-at-once")
+    read("verify", _verify, "status")
+    balancer = read("loadBalancer", _load_balancer, {})
+    settings = Settings(
+        mode=cast(Mode, mode),
+        api_server_host=read("apiServerHost", _text, ""),
+        api_server_port=int(port) if _is_number(port) else 0,
+        cilium_version=read("ciliumVersion", _version, ""),
+        chart=read("chart", _text, ""),
+        namespace=read("namespace", _matching(_DNS_LABEL, "a namespace's name, such as kube-system"), "kube-system"),
+        release_name=read("releaseName", _matching(_RELEASE_NAME, "a Helm release's name, such as cilium"), "cilium"),
+        kubeconfig=read("kubeconfig", _kubeconfig, None),
+        kube_context=read("kubeContext", _text, None),
+        values=read("values", _mapping, {}),
+        load_balancer=balancer,
+        hubble=read("hubble", _bool, True),
+        timeout_seconds=int(timeout) if _is_number(timeout) else 600,
+    )
+    if reasons:
+        raise SettingsError(reasons)
+    return settings
+
+
+def unknown(names: list[str]) -> list[str]:
+    """A sentence for each name that is no setting, with the nearest one."""
+    reasons = []
+    for name in sorted(set(names) - set(NAMES)):
+        near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(NAMES)}."
+        reasons.append(f"{name!r}: there is no such setting; {hint}")
+    return reasons
+
+
+def _is_empty(value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    # a host of blanks is a mistake to be told of, not «not set»
+    return value == "" or value == 0 or (isinstance(value, (dict, list)) and not value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value)
+
+
+def _one_of(*words: str) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        return None if value in words else f"{value!r} isn't one of {', '.join(words)}."
+
+    return check
+
+
+def _strategy(value: Any) -> str | None:
+    if value == "node-by-node":
+        return "node-by-node isn't built yet; write all-at-once, or leave it out."
+    return _one_of("all-at-once")(value)
+
+
+def _verify(value: Any) -> str | None:
+    if value in ("services", "connectivity"):
+        return f"{value} isn't built yet; write status, or leave it out."
+    return _one_of("status")(value)
+
+
+def _port(value: Any) -> str | None:
+    if _is_number(value) and 1 <= value <= 65_535:
+        return None
+    return f"{value!r} is no port; write a whole number from 1 to 65535, such as 6443."
+
+
+def _whole_number(least: int, most: int) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if _is_number(value) and least <= value <= most:
+            return None
+        return f"{value!r} isn't a whole number from {least} to {most}."
+
+    return check
+
+
+def _text(value: Any) -> str | None:
+    return None if isinstance(value, str) else f"{value!r} isn't text."
+
+
+def _bool(value: Any) -> str | None:
+    return None if isinstance(value, bool) else f"{value!r} isn't true or false."
+
+
+def _mapping(value: Any) -> str | None:
+    return None if isinstance(value, Mapping) else f'{value!r} isn\'t an object of Helm values, such as {{"bpf": …}}.'
+
+
+def _version(value: Any) -> str | None:
+    if isinstance(value, str) and _VERSION.fullmatch(value):
+        return None
+    return f"{value!r} is no chart version; write all three numbers, such as 1.18.6."
+
+
+def _matching(pattern: re.Pattern[str], what: str) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        return None if isinstance(value, str) and pattern.fullmatch(value) else f"{value!r} isn't {what}."
+
+    return check
+
+
+def _kubeconfig(value: Any) -> str | None:
+    # never quoted: it holds credentials
+    return None if isinstance(value, str) else "isn't text; it takes a kubeconfig's whole content."
+
+
+def _load_balancer(value: Any) -> str | None:
+    if not isinstance(value, Mapping):
+        return f"{value!r} isn't an object with {', '.join(_LOAD_BALANCER)}."
+    for name, its in value.items():
+        if name not in _LOAD_BALANCER:
+            near = difflib.get_close_matches(name, _LOAD_BALANCER, n=1, cutoff=0.0)[0]
+            return f"there is no loadBalancer.{name}; did you mean {near}?"
+        if its not in _LOAD_BALANCER[name]:
+            words = ", ".join(str(word).lower() for word in _LOAD_BALANCER[name])
+            return f"loadBalancer.{name} is {its!r}; it is one of {words}."
+    return None

@@ -1,0 +1,90 @@
+"""What the dynamic provider `AgentStatusProvider` does: reads every agent, and puts it in the outputs' shape.
+
+kubeProxyReplacement: "True", "False", "Mixed" or "Unknown", over all nodes
+agents: {desired, ready, replacing, switched, unreadable}, ints
+nodes: {NODE: {kubeProxyReplacement, ready, version, devices, features, leftoverRules, error}}
+kubeProxy: {present, backup}
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from pulumi.dynamic import CreateResult, UpdateResult
+
+from .cluster import agents, identity, kube_proxy, nodes, record
+from .cluster.agents import Agent, Reading
+from .cluster.api import Api
+from .cluster.errors import ProcedureError
+
+
+def create(inputs: Mapping[str, Any]) -> CreateResult:
+    return CreateResult(id_=f"agents-{uuid.uuid4().hex[:12]}", outs={**inputs, **_read(inputs)})
+
+
+def update(inputs: Mapping[str, Any]) -> UpdateResult:
+    return UpdateResult(outs={**inputs, **_read(inputs)})
+
+
+def _read(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    api = Api.connect(inputs.get("kubeconfig"), inputs.get("kubeContext"))
+    found = identity.cluster_uid(api)
+    if found != inputs["cluster"]:
+        raise ProcedureError(
+            f"The agents weren't read: the stack belongs to the cluster with UID {inputs['cluster']}, but the "
+            f"kubeconfig leads to {found} at {api.server}."
+        )
+    namespace = inputs["namespace"]
+    its_nodes = nodes.read(api)
+    its_agents = agents.find(api, namespace)
+    present = [its_agents[node.name] for node in its_nodes.all if node.name in its_agents]
+    readings = agents.read(api, namespace, present)
+    rules = agents.leftover_rules(api, namespace, [agent for agent in present if agent.ready])
+    proxy, kept = kube_proxy.find(api), record.read(api)
+    return {
+        **summary([node.name for node in its_nodes.all], its_agents, readings, rules),
+        "kubeProxy": {
+            "present": proxy.daemonset is not None,
+            "backup": record.LOCATION if kept and kept.had_kube_proxy else "",
+        },
+    }
+
+
+def summary(
+    names: list[str],
+    its_agents: Mapping[str, Agent],
+    readings: Mapping[str, Reading],
+    rules: Mapping[str, int | str],
+) -> dict[str, Any]:
+    """The outputs from what was read; an agent that can't be read is a line with the reason."""
+    lines = {name: _line(its_agents.get(name), readings.get(name), rules.get(name)) for name in names}
+    said = {line["kubeProxyReplacement"] for line in lines.values()}
+    known = said - {"Unknown"}
+    answers = [reading.answer for reading in readings.values() if reading.answer]
+    return {
+        "kubeProxyReplacement": "Unknown" if not known else known.pop() if len(said) == 1 else "Mixed",
+        "agents": {
+            "desired": len(names),
+            "ready": sum(line["ready"] for line in lines.values()),
+            "replacing": sum(answer.kube_proxy_replacement == "True" for answer in answers),
+            "switched": sum(answer.switched for answer in answers),
+            "unreadable": sum(bool(line["error"]) for line in lines.values()),
+        },
+        "nodes": lines,
+    }
+
+
+def _line(agent: Agent | None, reading: Reading | None, rules: int | str | None) -> dict[str, Any]:
+    answer = reading.answer if reading else None
+    error = "there is no agent on this node" if agent is None else reading.error if reading else "not read"
+    return {
+        "kubeProxyReplacement": answer.kube_proxy_replacement if answer else "Unknown",
+        "ready": bool(agent and agent.ready),
+        "version": answer.version if answer else "",
+        "devices": list(answer.devices) if answer else [],
+        "features": dict(answer.features) if answer else {},
+        "leftoverRules": rules if isinstance(rules, int) else -1,
+        "error": error or (rules if isinstance(rules, str) else ""),
+    }
