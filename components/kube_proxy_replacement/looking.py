@@ -110,7 +110,17 @@ def look(inputs: Mapping[str, Any], before: Mapping[str, Any], folder: Path) -> 
     settings = parse(inputs)
     its_chart = chart.load(settings.chart, settings.cilium_version or None, folder=folder)
     reasons = [str(item) for item in chart.KnownValues(its_chart).unknown(settings.values)]
-    reasons += chart.contradictions(settings.values, settings.mode)
+    reasons += chart.contradictions(
+        settings.values,
+        settings.mode,
+        base=its_chart.values,
+        version=its_chart.version,
+        api_server_host=settings.api_server_host or None,
+        api_server_port=settings.api_server_port or None,
+        load_balancer=settings.load_balancer,
+        hubble=settings.hubble,
+        namespace=settings.namespace,
+    )
     if reasons:
         raise SettingsError(reasons)
     api = Api.connect(settings.kubeconfig, settings.kube_context, patience=_PATIENCE)
@@ -208,10 +218,8 @@ class _Look:
                 "mode: this cluster never had kube-proxy, so there is none that could route Services beside Cilium. "
                 "Write replace."
             )
-        if self.settings.mode == "replace" and self.proxy.present:
-            reason = distribution.refusal(
-                distribution.detect(self.node_items, self.api.server, self.daemonsets), self.proxy.daemonset
-            )
+        if self.settings.mode == "replace" and (self.proxy.present or not self.record):
+            reason = distribution.refusal(distribution.read(self.api), self.proxy.daemonset)
             if reason:
                 raise ProcedureError(reason)
             if self.proxy.mode == "ipvs":
@@ -222,8 +230,7 @@ class _Look:
                 )
 
     def _other_network_says_no(self) -> None:
-        other = cni.serving_cni(self.daemonsets)
-        reason = cni.refusal(other, self.settings.values) if other else None
+        reason = cni.refusal(cni.serving_cni(self.daemonsets, self.node_items), self.settings.values)
         if reason:
             raise ProcedureError(reason)
 
@@ -269,12 +276,10 @@ class _Look:
         return found
 
     def _pod_addresses(self) -> dict[str, Any]:
-        own = self.settings.values.get("ipam")
-        if own:
-            return {}
+        if self.settings.values.get("ipam"):
+            return {}  # its owner has said what the pods get
         configmap = self.proxy.configmap or (self.record.configmap if self.record else None)
-        found = pod_addresses.find(self.api, configmap, self.services)
-        return pod_addresses.helm_values(found) if found else {}
+        return pod_addresses.helm_values(pod_addresses.read(self.api, configmap, self.nodes, self.services))
 
     def _rights_say_no(self) -> None:
         def missing(right: tuple[str, str, str, str, str]) -> str | None:
@@ -300,7 +305,8 @@ class _Look:
             "source": its_address.source,
         }
         if self.settings.mode == "replace":
-            return notes.switch_over(
+            owner = distribution.warning(self.proxy.daemonset) if self.proxy.daemonset else None
+            return ([owner] if owner else []) + notes.switch_over(
                 had_kube_proxy=self.had_kube_proxy,
                 nodes=len(self.nodes.ready),
                 balancers=self.services.load_balancers(),

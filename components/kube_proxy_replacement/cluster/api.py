@@ -19,8 +19,8 @@ from urllib.parse import urlencode
 import yaml
 from kubernetes.client.api_client import ApiClient
 from kubernetes.client.configuration import Configuration
+from kubernetes.config import kube_config
 from kubernetes.config.config_exception import ConfigException
-from kubernetes.config.kube_config import KubeConfigMerger, new_client_from_config_dict
 from urllib3.exceptions import HTTPError
 
 from .errors import ApiError, KubeconfigError, UnreachableError
@@ -57,10 +57,9 @@ class Api:
         cls, kubeconfig: str | None = None, context: str | None = None, *, patience: float = DEFAULT_PATIENCE
     ) -> Self:
         """Raises KubeconfigError with what is missing. Doesn't talk to the API server yet."""
-        content = _ambient() if kubeconfig is None else _parsed(kubeconfig)
         source = "the ambient kubeconfig" if kubeconfig is None else "the setting kubeconfig"
-        contexts = [str(entry.get("name")) for entry in content.get("contexts") or []]
-        wanted = context or content.get("current-context")
+        content, contexts, current = _ambient() if kubeconfig is None else _parsed(kubeconfig)
+        wanted = context or current
         if not wanted:
             raise KubeconfigError(f"{source} has no current context: set kubeContext to one of {_list(contexts)}.")
         if wanted not in contexts:
@@ -69,14 +68,13 @@ class Api:
         configuration = Configuration()
         configuration.retries = False  # requests are repeated here, where it is known which may be
         configuration.connection_pool_maxsize = 32
+        load = kube_config.load_kube_config if kubeconfig is None else kube_config.load_kube_config_from_dict
         try:
-            client = new_client_from_config_dict(  # type: ignore[no-untyped-call]
-                content, context=wanted, persist_config=False, client_configuration=configuration
-            )
-        except (ConfigException, OSError, KeyError, TypeError, ValueError) as error:
-            # The error of a failed exec plugin can hold what the plugin printed: its kind is enough here.
+            load(content, context=wanted, persist_config=False, client_configuration=configuration)  # type: ignore[no-untyped-call]
+        except (ConfigException, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+            # What a failed exec plugin printed can be in the error: one line of it is enough here.
             raise KubeconfigError(f"{source}, context {wanted!r}, can't be used: {_first_line(error)}") from None
-        return cls(client, patience=patience)
+        return cls(ApiClient(configuration), patience=patience)
 
     @property
     def server(self) -> str:
@@ -239,7 +237,11 @@ class _Answer:
     data: bytes
 
 
-def _ambient() -> dict[str, Any]:
+_Config: TypeAlias = tuple[Any, list[str], str | None]
+"""What the official client loads, the contexts in it, and the current one."""
+
+
+def _ambient() -> _Config:
     value = os.environ.get("KUBECONFIG") or "~/.kube/config"
     paths = [Path(part).expanduser() for part in value.split(os.pathsep) if part]
     if not any(path.is_file() for path in paths):
@@ -247,25 +249,26 @@ def _ambient() -> dict[str, Any]:
             f"No kubeconfig: {_list([str(path) for path in paths])} isn't there. Set KUBECONFIG, or the secret "
             "setting kubeconfig (pulumi config set --secret kubeconfig)."
         )
+    files = os.pathsep.join(map(str, paths))
     try:
-        merged = KubeConfigMerger(os.pathsep.join(map(str, paths)))  # type: ignore[no-untyped-call]
-        if merged.config is None:
-            raise KubeconfigError(f"The kubeconfig {value} is empty.")
-        return dict(merged.config.value)
-    except (OSError, yaml.YAMLError, TypeError, AttributeError, ConfigException) as error:
+        merged = kube_config.KubeConfigMerger(files).config  # type: ignore[no-untyped-call]
+        content = merged.value if merged else {}
+        names = [str(entry["name"]) for entry in content.get("contexts") or []]
+        return files, names, content.get("current-context") or None
+    except (OSError, yaml.YAMLError, TypeError, AttributeError, LookupError, ConfigException) as error:
         raise KubeconfigError(f"The kubeconfig {value} can't be read: {_first_line(error)}") from None
 
 
-def _parsed(content: str) -> dict[str, Any]:
+def _parsed(content: str) -> _Config:
     try:
         parsed = yaml.safe_load(content)
-    except yaml.YAMLError:
-        parsed = None  # the parser's own words would quote the secret
-    if not isinstance(parsed, dict) or not parsed.get("clusters"):
+        names = [str(entry["name"]) for entry in parsed["contexts"]]
+        return parsed, names, parsed.get("current-context") or None
+    except (yaml.YAMLError, TypeError, LookupError, AttributeError):
+        # the parser's own words would quote the secret
         raise KubeconfigError(
             "The setting kubeconfig isn't a kubeconfig: it takes the file's whole content (YAML or JSON), not a path."
-        )
-    return parsed
+        ) from None
 
 
 def _api_error(method: str, path: str, status: int, text: str) -> ApiError:

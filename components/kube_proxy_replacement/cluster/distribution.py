@@ -217,7 +217,7 @@ _LABELS = {
     "worker.gardener.cloud/": "gardener",
 }
 
-_SERVERS = {".eks.amazonaws.com": "eks", ".azmk8s.io": "aks"}
+_SERVERS = {".eks.amazonaws.com": "eks", ".eks.amazonaws.com.cn": "eks", ".azmk8s.io": "aks"}
 
 
 def _signs(

@@ -64,7 +64,8 @@ def find(api: Api) -> KubeProxy:
             f"kube-proxy runs as static pods ({', '.join(sorted(set(static))[:5])} …), from files on the nodes: it "
             "can't be removed through the API. Switch it off in the distribution's own configuration."
         )
-    return KubeProxy(daemonset=own, configmap=api.find(CONFIGMAP))
+    # read alone: the items of a list don't say their kind, and a backup without it can't be created again
+    return KubeProxy(daemonset=api.find(DAEMONSET) if own else None, configmap=api.find(CONFIGMAP))
 
 
 def mode_of(daemonset: Object | None, configmap: Object | None) -> ProxyMode:

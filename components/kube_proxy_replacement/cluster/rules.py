@@ -87,13 +87,13 @@ def missing_routes_iptables(lines: Iterable[str], expected: Expected) -> list[st
             continue
         chain = line[3:].split(" ", 1)[0]
         if chain == "KUBE-SERVICES":
-            found = _CLUSTER_IP.match(_COMMENT.sub("", line))
+            found = _CLUSTER_IP.match(line)
             if found and _OWN.fullmatch(found[4]):
                 services[_frontend(found[1], found[2], found[3])] = found[4]
         elif chain.startswith("KUBE-SEP-"):
             if found := _DNAT.search(line):
                 targets.setdefault(chain, set()).add(_endpoint(found[1]))
-        elif (found := _TARGET.search(_COMMENT.sub("", line))) and found[1].startswith("KUBE-SEP-"):
+        elif found := _TARGET.search(_COMMENT.sub("", line)):
             jumps.setdefault(chain, set()).add(found[1])
     return _differences(expected, services, jumps, targets)
 
