@@ -60,7 +60,7 @@ class Steps:
         depends_on: Sequence[pulumi.Resource],
         more: Mapping[str, pulumi.Input[str]] | None = None,
     ) -> local.Command:
-        """A Command that applies a step of `run`, on create and update alike, and undoes it on delete.
+        """A Command that does a step of `run`: its create, its update, and its delete.
 
         Args:
             step: its name, as in `run.STEPS`.
@@ -71,9 +71,9 @@ class Steps:
         environment = {f"{_ENVIRONMENT}{key}": value for key, value in {**self._told, **(more or {})}.items()}
         return local.Command(
             resource_name,
-            create=line(step, "apply"),
-            update=line(step, "apply"),
-            delete=line(step, "undo"),
+            create=line(step, "create"),
+            update=line(step, "update"),
+            delete=line(step, "delete"),
             environment=environment,
             add_previous_output_in_env=False,
             opts=pulumi.ResourceOptions(parent=self._parent, depends_on=list(depends_on)),

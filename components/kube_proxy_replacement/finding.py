@@ -55,15 +55,21 @@ def update(before: Mapping[str, Any], inputs: dict[str, Any]) -> UpdateResult:
 
 
 def _outs(inputs: dict[str, Any], backup: Any) -> dict[str, Any]:
-    """The state's own copy of the backup is made here, before anything is removed; the notes have been told."""
+    """The state's own copy of the backup is made here, before anything is removed; the notes have been told.
+
+    Where the copy in the cluster was deleted, it comes back from the state's.
+    """
     api = Api.connect(inputs.get("kubeconfig"), inputs.get("kubeContext"))
     live, kept = kube_proxy.find(api), record.read(api)
+    if kept is None and backup:
+        release = f"{inputs.get('namespace') or 'kube-system'}/{inputs.get('releaseName') or 'cilium'}"
+        kept = record.write(api, record.Record(cluster=inputs["cluster"], release=release, **backup))
     copy = {
         "daemonset": record.bare(live.daemonset) if live.daemonset else kept and kept.daemonset,
         "configmap": record.bare(live.configmap) if live.configmap else kept and kept.configmap,
         "kubeadm": kept and kept.kubeadm,
     }
-    return {**inputs, "notes": [], "findings": [], "backup": copy if any(copy.values()) else backup}
+    return {**inputs, "notes": [], "findings": [], "backup": copy}
 
 
 def _has_unknown(value: Any) -> bool:

@@ -25,6 +25,7 @@ from .cluster import (
     nodes,
     pod_addresses,
     record,
+    scheduling,
 )
 from .cluster.address import ApiServerAddress
 from .cluster.api import Api
@@ -165,7 +166,7 @@ class _Look:
             self.daemonsets = daemonsets.result()
             self.release: helm_release.HelmRelease | None = release.result()
             self.node_items = node_items.result()
-        self.had_kube_proxy = self.proxy.present or bool(self.record and self.record.had_kube_proxy)
+        self.had_kube_proxy = self.proxy.daemonset is not None or bool(self.record and self.record.had_kube_proxy)
         self.steady = before.get("mode") == settings.mode
 
     def found(self) -> Found:
@@ -174,19 +175,7 @@ class _Look:
         self._other_network_says_no()
         self._foreign_cilium_says_no()
         its_address = self._address()
-        wrong = (
-            drift.look(
-                self.api,
-                self.settings.mode,
-                self.settings.namespace,
-                self.nodes,
-                self.proxy,
-                self.record,
-                self.release,
-            )
-            if self.steady
-            else drift.NOTHING
-        )
+        wrong = self._drift() if self.steady else drift.NOTHING
         if wrong.findings or not self.steady:
             self._rights_say_no()
         fresh = not any(d["metadata"]["name"] == agents.DAEMONSET for d in self.daemonsets)
@@ -206,11 +195,31 @@ class _Look:
             notes=[] if self.steady else self._notes(its_address, fresh),
         )
 
+    def _drift(self) -> drift.Drift:
+        return drift.look(
+            self.api,
+            self.settings.mode,
+            self.settings.namespace,
+            self.nodes,
+            self.proxy,
+            self.record,
+            self.release,
+            self.before.get("mark") or "",
+        )
+
     def _nodes_say_no(self) -> None:
         if not self.nodes.all:
             raise ProcedureError("This cluster has no Linux nodes: there is nothing that could route Services.")
         if not self.nodes.ready:
             raise ProcedureError(f"None of the cluster's {len(self.nodes.all)} nodes is Ready. Nothing was changed.")
+        if self.settings.mode == "replace":
+            without = scheduling.left_out(merged(self.chart.values, self.settings.values), self.nodes.all)
+            if without:
+                which = "; ".join(f"{name} (values.{reason})" for name, reason in sorted(without.items())[:5])
+                raise ProcedureError(
+                    f"values: {len(without)} nodes would have no agent, and without kube-proxy nobody would route "
+                    f"Services there: {which}. Nothing was changed. Let Cilium run on every node, or stay in mode coexist."
+                )
 
     def _kube_proxy_says_no(self) -> None:
         if self.settings.mode == "coexist" and not self.had_kube_proxy:
@@ -306,14 +315,25 @@ class _Look:
         }
         if self.settings.mode == "replace":
             owner = distribution.warning(self.proxy.daemonset) if self.proxy.daemonset else None
-            return ([owner] if owner else []) + notes.switch_over(
-                had_kube_proxy=self.had_kube_proxy,
-                nodes=len(self.nodes.ready),
-                balancers=self.services.load_balancers(),
-                fresh=fresh,
-                values=merged(self.chart.values, self.settings.values),
-                **common,
+            return (
+                ([owner] if owner else [])
+                + notes.switch_over(
+                    had_kube_proxy=self.had_kube_proxy,
+                    nodes=len(self.nodes.ready),
+                    balancers=self.services.load_balancers(),
+                    fresh=fresh,
+                    values=merged(self.chart.values, self.settings.values),
+                    **common,
+                )
+                + self._cut_off(fresh)
             )
         if self.before.get("mode") == "replace":
             return notes.switch_back(nodes=len(self.nodes.ready), **common)
-        return notes.beside(**common)
+        return notes.beside(**common) + self._cut_off(fresh)
+
+    def _cut_off(self, fresh: bool) -> list[str]:
+        """Pods that run on another network than Cilium's: no DaemonSet need show it (bridge, kubenet)."""
+        if not fresh or self.settings.values.get("cni"):
+            return []
+        running = self.api.list("/api/v1/pods", fieldSelector="status.phase=Running")
+        return notes.cut_off([pod for pod in running if not pod["spec"].get("hostNetwork")])

@@ -76,6 +76,17 @@ def beside(*, address: str, source: str, left_out: Sequence[str]) -> list[str]:
     ]
 
 
+def cut_off(pods: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Pods off the host network on a cluster without Cilium: on real nodes all were cut off until made anew."""
+    if not pods:
+        return []
+    names = sorted(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in pods)
+    return [
+        f"{len(names)} pods run on another network than Cilium's ({_some(names)}): when the agents set their routes, "
+        "these are cut off until they are deleted and made anew. This program deletes none of them"
+    ]
+
+
 def switch_seconds(nodes: int, fresh: bool, values: Mapping[str, Any]) -> int:
     """About how long from kube-proxy's removal until the last agent has restarted, in seconds."""
     if fresh:

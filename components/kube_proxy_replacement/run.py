@@ -19,12 +19,18 @@ from .cluster.api import Api
 from .cluster.errors import ProcedureError
 
 STEPS = {
-    ("kube-proxy-daemonset", "apply"): order.daemonset,
-    ("kube-proxy-daemonset", "undo"): order.forgotten,
-    ("kube-proxy-configmap", "apply"): order.configmap,
-    ("kube-proxy-configmap", "undo"): order.restored,
-    ("agents", "apply"): order.agents_switched,
-    ("agents", "undo"): order.restored,
+    ("kube-proxy-daemonset", "create"): order.daemonset,
+    ("kube-proxy-daemonset", "update"): order.daemonset,
+    ("kube-proxy-daemonset", "delete"): order.forgotten,
+    ("kube-proxy-configmap", "create"): order.configmap,
+    ("kube-proxy-configmap", "update"): order.configmap,
+    ("kube-proxy-configmap", "delete"): order.restored,
+    ("way-back", "create"): order.nothing,
+    ("way-back", "update"): order.nothing,
+    ("way-back", "delete"): order.restored,
+    ("agents", "create"): order.agents_switched,
+    ("agents", "update"): order.agents_switched,
+    ("agents", "delete"): order.nothing,
 }
 
 _PATIENCE = 60.0

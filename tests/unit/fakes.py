@@ -6,7 +6,9 @@ Nothing here knows what the program does: it stores, lists, and counts.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from kube_proxy_replacement.cluster.api import Api
@@ -15,6 +17,8 @@ from kube_proxy_replacement.cluster.exec import ExecResult
 
 Object = dict[str, Any]
 ExecHandler = Callable[[str, str, str, Sequence[str]], ExecResult]
+
+SAMPLES = Path(__file__).parent / "samples"
 
 
 class FakeApi(Api):
@@ -28,6 +32,8 @@ class FakeApi(Api):
         calls: what was asked, in order, as (method, path).
         allowed: what `may` answers: a bool, or a function of (verb, resource, keywords).
         on_exec: what `exec` answers.
+        on_call: is told (method, path) before each answer; the place for a controller that changes `objects`.
+        bodies: what was sent, in order, as (method, path, body).
     """
 
     def __init__(
@@ -41,6 +47,8 @@ class FakeApi(Api):
         self.calls: list[tuple[str, str]] = []
         self.allowed: bool | Callable[..., bool] = True
         self.on_exec: ExecHandler = lambda *_: ExecResult("", "", 0)
+        self.on_call: Callable[[str, str], None] = lambda *_: None
+        self.bodies: list[tuple[str, str, Object]] = []
         self._version = 1000
 
     @property
@@ -78,7 +86,7 @@ class FakeApi(Api):
         return [copy.deepcopy(body) for body in found if _labelled(body, wanted) and _has(body, fields)]
 
     def create(self, path: str, body: Object) -> Object:
-        self._called("POST", path)
+        self._called("POST", path, body)
         name = (body.get("metadata") or {}).get("name")
         if not name:  # a review: nothing is stored
             return copy.deepcopy(body)
@@ -87,7 +95,7 @@ class FakeApi(Api):
         return self._store(f"{path}/{name}", body)
 
     def replace(self, path: str, body: Object) -> Object:
-        self._called("PUT", path)
+        self._called("PUT", path, body)
         old = self.objects.get(path)
         if old is None:
             raise self._error("PUT", path, 404, "NotFound")
@@ -97,7 +105,7 @@ class FakeApi(Api):
         return self._store(path, body)
 
     def merge(self, path: str, body: Object) -> Object:
-        self._called("PATCH", path)
+        self._called("PATCH", path, body)
         if path not in self.objects:
             raise self._error("PATCH", path, 404, "NotFound")
         return self._store(path, _merged(self.objects[path], body))
@@ -118,8 +126,19 @@ class FakeApi(Api):
         self._called("EXEC", f"{namespace}/{pod}/{container}: {' '.join(command)}")
         return self.on_exec(namespace, pod, container, command)
 
-    def _called(self, method: str, path: str) -> None:
+    def at(self, method: str, path: str) -> int:
+        """When this was first called: its place in `calls`. Fails where it never was."""
+        return self.calls.index((method, path))
+
+    def changes(self) -> list[tuple[str, str]]:
+        """The calls that change something, in order; reviews of rights aren't among them."""
+        return [call for call in self.calls if call[0] in ("POST", "PUT", "PATCH", "DELETE")]
+
+    def _called(self, method: str, path: str, body: Object | None = None) -> None:
         self.calls.append((method, path))
+        if body is not None:
+            self.bodies.append((method, path, copy.deepcopy(body)))
+        self.on_call(method, path)
         if (method, path) in self.errors:
             raise self.errors[method, path]
 
@@ -135,6 +154,32 @@ class FakeApi(Api):
 
     def _error(self, method: str, path: str, status: int, reason: str) -> ApiError:
         return ApiError(f"{method} {path}: {status} {reason}", status=status, reason=reason)
+
+
+class Clock:
+    """A stand-in for the module `time` of one module (`monkeypatch.setattr(waiting, "time", clock)`): nobody sleeps.
+
+    Attributes:
+        now: the time; sleeping moves it.
+        on_sleep: is told the time after each sleep; the place for a world that goes on meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.start = self.now
+        self.on_sleep: Callable[[float], None] = lambda _: None
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.on_sleep(self.now - self.start)
+
+    @property
+    def passed(self) -> float:
+        """Seconds since the clock was made."""
+        return self.now - self.start
 
 
 def forbidden(path: str) -> ApiError:
@@ -274,6 +319,107 @@ def endpoint_slice(
         endpoints=[endpoint(one) if isinstance(one, str) else one for one in endpoints],
         ports=[dict(port) for port in ports],
     )
+
+
+def sample(name: str) -> str:
+    """A sample's text."""
+    return (SAMPLES / name).read_text()
+
+
+def kubeadm_objects() -> dict[str, Object]:
+    """`daemonset` and `configmap` of kube-proxy, and `kubeadm-config`, as a real API server keeps kubeadm's."""
+    found: dict[str, Object] = json.loads(sample("kubeadm-1.36.3-kube-proxy.json"))
+    return found
+
+
+def kube_proxy_pod(on: str, *, ready: bool = True, waiting: str = "") -> Object:
+    """A pod of kubeadm's kube-proxy; `waiting` is why its container doesn't run."""
+    state = {"waiting": {"reason": waiting, "message": f"because {waiting}"}} if waiting else {"running": {}}
+    return made(
+        "Pod",
+        f"kube-proxy-{on}",
+        namespace="kube-system",
+        metadata={"labels": {"k8s-app": "kube-proxy"}},
+        spec={"nodeName": on, "containers": [{"name": "kube-proxy"}]},
+        status={
+            "phase": "Running" if ready else "Pending",
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+            "containerStatuses": [{"name": "kube-proxy", "state": state}],
+        },
+    )
+
+
+def agents_daemon_set(*, generation: int = 1, observed: int | None = None, namespace: str = "kube-system") -> Object:
+    """Cilium's DaemonSet; `observed` is the generation that its controller has seen."""
+    body = daemon_set("cilium", namespace=namespace)
+    body["metadata"]["generation"] = generation
+    body["spec"]["template"]["spec"]["nodeSelector"] = {"kubernetes.io/os": "linux"}
+    body["status"]["observedGeneration"] = generation if observed is None else observed
+    return body
+
+
+def revision(number: int, of: Object, hash_: str = "") -> Object:
+    """A ControllerRevision of a DaemonSet; its pods carry the hash, `hash-NUMBER` unless said."""
+    name, metadata = f"{of['metadata']['name']}-{number}", of["metadata"]
+    return made(
+        "ControllerRevision",
+        name,
+        namespace=metadata["namespace"],
+        version="apps/v1",
+        metadata={
+            "labels": {"k8s-app": "cilium", "controller-revision-hash": hash_ or f"hash-{number}"},
+            "ownerReferences": [{"kind": "DaemonSet", "uid": metadata["uid"]}],
+        },
+        revision=number,
+    )
+
+
+def agent_pod(
+    on: str,
+    *,
+    suffix: str = "a",
+    ready: bool = True,
+    hash_: str = "hash-1",
+    env: Mapping[str, str] | None = None,
+    started: str = "2026-11-01T10:00:00Z",
+    state: Object | None = None,
+    last: Object | None = None,
+    namespace: str = "kube-system",
+) -> Object:
+    """An agent's pod `cilium-NODE-SUFFIX`; `state` and `last` are those of its container."""
+    status = {"name": "cilium-agent", "state": state or {"running": {"startedAt": started}}}
+    return made(
+        "Pod",
+        f"cilium-{on}-{suffix}",
+        namespace=namespace,
+        metadata={"labels": {"k8s-app": "cilium", "controller-revision-hash": hash_}},
+        spec={
+            "nodeName": on,
+            "containers": [
+                {"name": "cilium-agent", "env": [{"name": key, "value": value} for key, value in (env or {}).items()]}
+            ],
+        },
+        status={
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+            "containerStatuses": [status | ({"lastState": {"terminated": last}} if last else {})],
+        },
+    )
+
+
+AGENT_SAYS = ("replace", "kube-proxy", "ready-not-switched")
+"""What real agents (1.20.2) said: switched; beside kube-proxy; `True` and Ready, but not in the kernel yet."""
+
+
+def agent_answers(command: Sequence[str], says: str = "replace", saves: str = "") -> ExecResult:
+    """What an agent's container prints for a command: two of cilium-dbg's from the samples, `saves` for iptables."""
+    if command[:2] == ["cilium-dbg", "status"]:
+        return ExecResult(sample(f"cilium-1.20.2-status-{says}.json"), "", 0)
+    if command[:3] == ["cilium-dbg", "endpoint", "list"]:
+        return ExecResult(sample(f"cilium-1.20.2-endpoint-list-{says}.json"), "", 0)
+    if command[0].endswith("-save"):
+        return ExecResult(saves if command[0] == "iptables-nft-save" else "", "", 0)
+    return ExecResult("", f"{command[0]}: not found", 127)
 
 
 def kubeconfig(server: str) -> str:

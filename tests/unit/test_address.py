@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from kube_proxy_replacement.cluster.address import (
     ApiServerAddress,
     candidates,
@@ -85,6 +86,11 @@ def test_every_place_in_its_order() -> None:
 def test_kube_proxys_kubeconfig_may_have_any_key(key: str) -> None:
     found = candidates(FakeApi(), proxy("https://abc.eks.amazonaws.com", key))
     assert found == [ApiServerAddress("abc.eks.amazonaws.com", 443, KUBE_PROXY)]
+
+
+def test_kubeadms_key_comes_before_others() -> None:
+    both = config_map("kube-proxy", **{"a": kubeconfig("https://a"), "kubeconfig.conf": kubeconfig("https://b")})
+    assert [one.host for one in candidates(FakeApi(), both)] == ["b"]
 
 
 def test_a_kubeconfig_is_read_by_its_current_context() -> None:

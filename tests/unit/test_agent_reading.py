@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from kube_proxy_replacement.cluster.agent_reading import AgentReading, parse
 from kube_proxy_replacement.cluster.errors import ProcedureError
 

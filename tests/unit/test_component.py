@@ -115,7 +115,9 @@ def test_both_modes_declare_the_same_resources(declare: Any) -> None:
     replace, _ = declare({"mode": "replace"})
     coexist, _ = declare({"mode": "coexist"})
 
-    assert {(r.type, r.name) for r in replace.requests.values()} == {(r.type, r.name) for r in coexist.requests.values()}
+    assert {(r.type, r.name) for r in replace.requests.values()} == {
+        (r.type, r.name) for r in coexist.requests.values()
+    }
 
 
 def test_a_change_of_mode_changes_no_line_and_no_trigger_of_a_command(declare: Any) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from kube_proxy_replacement.cluster.distribution import Distribution, detect, read, refusal, warning
 
 from .fakes import FakeApi, config_map, daemon_set, forbidden, node
@@ -43,7 +44,8 @@ def test_nodes_tell(its: dict[str, Any], name: str) -> None:
     [
         ({"server": "https://ABC.gr7.eu-central-1.eks.amazonaws.com"}, "eks"),
         ({"server": "https://a-dns-1.hcp.westeurope.azmk8s.io:443"}, "aks"),
-        ({"server": "https://eks.amazonaws.com.example.com"}, "unknown"),
+        ({"server": "https://x.eks.amazonaws.com.example.com"}, "unknown"),
+        ({"server": "https://ABC.sk1.cn-north-1.eks.amazonaws.com.cn"}, "eks"),
         ({"groups": ["apps", "config.openshift.io"]}, "openshift"),
         ({"daemonsets": [daemon_set("x", labels={"kubernetes.azure.com/managedby": "aks"})]}, "aks"),
         ({"kubeadm_config": True}, "kubeadm"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from kube_proxy_replacement.cluster.errors import ApiError, ProcedureError
 from kube_proxy_replacement.cluster.identity import cluster_uid
 

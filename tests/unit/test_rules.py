@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from kube_proxy_replacement.cluster.rules import leftover, missing_routes_iptables, missing_routes_nft
 from kube_proxy_replacement.cluster.services import Frontend
 
@@ -95,6 +96,7 @@ class TestLeftover:
             ":MY-KUBE-SERVICES - [0:0]",
             ":KUBE-SERVICES-OF-MINE - [0:0]",
             "-A MY-KUBE-SERVICES -j ACCEPT",
+            "-A KUBE-SERVICES-OF-MINE -j ACCEPT",
             "-A INPUT -j KUBE-SERVICES-OF-MINE",
             ":KUBE-ROUTER-SERVICES - [0:0]",
             ":KUBE-NWPLCY-DEFAULT - [0:0]",

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from kube_proxy_replacement.cluster.services import Frontend, ServiceTable
 
 from .fakes import FakeApi, endpoint, endpoint_slice, service
@@ -37,6 +38,7 @@ BALANCED = service(
         "fd00:10:96::1",
         "FD00:0010:0096:0:0:0:0:1",
         "[fd00:10:96::1]",
+        "fd00:10:96::1%eth0",
         "kubernetes",
         "Kubernetes.Default",
         "kubernetes.default.svc",
@@ -151,7 +153,8 @@ def test_ready_endpoints_are_routed_others_arent(conditions: dict[str, bool], ro
 def test_endpoints_that_still_serve_are_routed_where_none_is_ready() -> None:
     ending = endpoint("10.244.1.3", conditions={"ready": False, "serving": True, "terminating": True})
     gone = endpoint("10.244.1.4", conditions={"ready": False, "serving": False, "terminating": True})
-    found = table(service("echo", "10.96.1.1"), endpoint_slice("echo", ending, gone)).ready_endpoints()
+    failing = endpoint("10.244.1.5", conditions={"ready": False, "serving": True, "terminating": False})
+    found = table(service("echo", "10.96.1.1"), endpoint_slice("echo", ending, gone, failing)).ready_endpoints()
     assert found == {("10.96.1.1", "TCP", 80): {"10.244.1.3:8080"}}
 
 

@@ -1,5 +1,6 @@
 """The toolchain: what is built once and what isn't, with programs that only pretend to be Go and Pulumi."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -125,7 +126,7 @@ class TestBuildOnce:
 
     def test_of_two_processes_one_builds_and_the_other_waits(self, tmp_path: Path) -> None:
         target, builds = tmp_path / "cache" / "part-1-key", tmp_path / "builds"
-        first, second = (python(self.BUILD, target, builds, 0.3) for _ in range(2))
+        first, second = (python(self.BUILD, target, builds, 0.2) for _ in range(2))
         said = sorted((first.communicate()[0], second.communicate()[0]))
         assert builds.read_text() == "build\n"
         assert said[0].splitlines()[1:] == ["found ['first', 'second']"]
@@ -254,7 +255,14 @@ class TestGo:
     def test_ends_when_we_are_killed(self, program: WriteProgram, tmp_path: Path) -> None:
         pid = tmp_path / "pid"
         program("go", f"[ $1 = env ] && echo go1.26 && exit; echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 60")
-        ours = python("from local.toolchain import ensure; ensure(['kwok'])")
+        ours = python(
+            """
+            import signal
+            from local.toolchain import ensure
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in what a shell starts in the background
+            ensure(["kwok"])
+            """
+        )
         deadline = time.monotonic() + 5
         while not pid.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -447,6 +455,9 @@ class TestEnsure:
         command = home / "plugins" / "resource-command-v1.2.1"
         assert (command / "pulumi-resource-command").read_text() == "real\n"
         assert not (command / "STAND-IN").exists()
+        # What we built from the released sources stays.
+        kubernetes = home / "plugins" / "resource-kubernetes-v4.25.0" / "pulumi-resource-kubernetes"
+        assert kubernetes.read_text().startswith("built ")
         # What runs with the stand-in goes on doing so.
         assert (with_stand_in.plugins / "resource-command-v1.2.1" / "STAND-IN").exists()
 
@@ -474,6 +485,21 @@ class TestEnsure:
         toolchain = ensure(["plugins"], quiet)
         assert time.monotonic() - start < 5
         assert (toolchain.plugins / "resource-command-v1.2.1" / "STAND-IN").exists()
+
+    def test_a_slow_download_is_waited_for(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr(plugins, "_SECONDS_WITHOUT_A_BYTE", 0.1)
+        sizes = itertools.count()
+        monkeypatch.setattr(plugins, "_size", lambda folder: next(sizes))
+        process = subprocess.Popen(["/bin/sleep", "0.25"])
+        assert plugins._wait_while_bytes_arrive(process, [tmp_path])
+        assert process.returncode == 0
+
+    def test_our_own_stand_in_isnt_taken_for_the_users_plugin(
+        self, go: Path, tmp_path: Path, no_downloads: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        toolchain = ensure(["plugins"], quiet)
+        monkeypatch.setenv("PULUMI_HOME", str(toolchain.pulumi_home(tmp_path / "home")))
+        assert ensure(["plugins"], quiet) == toolchain
 
     def test_the_users_own_plugin_is_copied_and_not_touched(self, go: Path, tmp_path: Path, no_downloads: None) -> None:
         own = tmp_path / ".pulumi" / "plugins" / "resource-command-v1.2.1" / "pulumi-resource-command"

@@ -86,7 +86,8 @@ class ArchiveFiles:
 def _members(tar: bytes) -> dict[str, bytes]:
     """The regular files of the chart at the archive's top, without that folder's name.
 
-    Nothing is written anywhere, so names like `../x` and links can do no harm: they are left out.
+    Nothing is written anywhere, so a name like `../x` is a name like any other. Links are left out, and
+    subcharts are not read.
     """
     packed: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
@@ -94,7 +95,7 @@ def _members(tar: bytes) -> dict[str, bytes]:
             if count > _COUNT_LIMIT:
                 raise ValueError(f"more than {_COUNT_LIMIT} files")
             parts = member.name.removeprefix("./").split("/")
-            if not member.isreg() or ".." in parts or "charts" in parts[1:-1]:
+            if not member.isreg() or "charts" in parts[1:-1]:
                 continue
             if member.size > _FILE_LIMIT:
                 raise ValueError(f"{member.name} is bigger than {_FILE_LIMIT >> 20} MiB")

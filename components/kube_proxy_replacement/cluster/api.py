@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from urllib.parse import urlencode
 import yaml
 from kubernetes.client.api_client import ApiClient
 from kubernetes.client.configuration import Configuration
+from kubernetes.client.exceptions import ApiException
 from kubernetes.config import kube_config
 from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError
@@ -32,6 +34,11 @@ Pairs: TypeAlias = list[tuple[str, str]]
 
 DEFAULT_PATIENCE = 10.0
 """Seconds for which a request is tried again when no answer, or only «busy», comes back."""
+
+_UNUSABLE = (
+    ConfigException, HTTPError, OSError, ImportError, LookupError, TypeError, ValueError, AttributeError,
+)  # fmt: skip
+"""What the official client raises for a kubeconfig that it can't use: a missing file or key, no PEM, no such proxy."""
 
 _REQUEST_TIMEOUT = (5.0, 30.0)
 _BUSY = frozenset({429, 500, 502, 503, 504})
@@ -71,10 +78,9 @@ class Api:
         load = kube_config.load_kube_config if kubeconfig is None else kube_config.load_kube_config_from_dict
         try:
             load(content, context=wanted, persist_config=False, client_configuration=configuration)  # type: ignore[no-untyped-call]
-        except (ConfigException, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
-            # What a failed exec plugin printed can be in the error: one line of it is enough here.
-            raise KubeconfigError(f"{source}, context {wanted!r}, can't be used: {_first_line(error)}") from None
-        return cls(ApiClient(configuration), patience=patience)
+            return cls(ApiClient(configuration), patience=patience)
+        except _UNUSABLE as error:
+            raise KubeconfigError(f"{source}, context {wanted!r}, can't be used: {_harmless(error)}") from None
 
     @property
     def server(self) -> str:
@@ -188,7 +194,8 @@ class Api:
         headers: dict[str, str] = {}
         parameters: Pairs = []
         self._client.update_params_for_auth(headers, parameters, ["BearerToken"], path, method, None)
-        return headers, parameters
+        # a token often ends in a line break; kubectl takes it off too
+        return {name: value.strip() for name, value in headers.items()}, parameters
 
     def _request(
         self,
@@ -207,7 +214,13 @@ class Api:
         text = answer.data.decode("utf-8", "replace")
         if answer.status >= 400:
             raise _api_error(method, path, answer.status, text)
-        return dict(json.loads(text)) if text else {}
+        try:
+            return dict(json.loads(text)) if text else {}
+        except (ValueError, TypeError):
+            raise UnreachableError(
+                f"{self.server} answers, but not as a Kubernetes API server ({method} {path}: status {answer.status}, "
+                "no JSON object). Is it a proxy, or a login page?"
+            ) from None
 
     def _answer(self, method: str, url: str, headers: dict[str, str], body: Object | None, what: str) -> _Answer:
         """Repeats what may be repeated: everything here is idempotent, or refused the second time."""
@@ -221,6 +234,16 @@ class Api:
                 answer = _Answer(response.status, response.response.data or b"")
                 if answer.status not in _BUSY or time.monotonic() + pause > deadline:
                     return answer
+            except ApiException as error:  # the client's word for a TLS failure, which no second try mends
+                raise UnreachableError(
+                    f"There is no trusted connection to the API server {self.server} ({what}): "
+                    f"{_first_line(error.reason)}. Look at the cluster's certificate-authority and the user's client-certificate in the kubeconfig."
+                ) from None
+            except ValueError:
+                # http.client's words quote the header, and so the token
+                raise KubeconfigError(
+                    "The kubeconfig's token holds a line break or a character that no HTTP header may hold."
+                ) from None
             except (HTTPError, OSError) as error:
                 if time.monotonic() + pause > deadline:
                     raise UnreachableError(
@@ -256,7 +279,7 @@ def _ambient() -> _Config:
         names = [str(entry["name"]) for entry in content.get("contexts") or []]
         return files, names, content.get("current-context") or None
     except (OSError, yaml.YAMLError, TypeError, AttributeError, LookupError, ConfigException) as error:
-        raise KubeconfigError(f"The kubeconfig {value} can't be read: {_first_line(error)}") from None
+        raise KubeconfigError(f"The kubeconfig {value} can't be read: {_harmless(error)}") from None
 
 
 def _parsed(content: str) -> _Config:
@@ -269,6 +292,23 @@ def _parsed(content: str) -> _Config:
         raise KubeconfigError(
             "The setting kubeconfig isn't a kubeconfig: it takes the file's whole content (YAML or JSON), not a path."
         ) from None
+
+
+def _harmless(error: BaseException) -> str:
+    """What may be shown of the official client's error: it quotes whole entries, credentials and all, and whatever an
+    exec plugin printed.
+    """
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    text = str(error)
+    missing = re.search(r"Expected key ([\w-]+) in|File does not exist: (\S+)$", text)
+    if missing and missing[1]:
+        return f"the key {missing[1]} is missing in it"
+    if missing:
+        return f"the file {missing[2]} doesn't exist"
+    if "exec" in text:
+        return "its exec plugin for credentials failed; `kubectl get nodes` shows how"
+    return f"it isn't as a kubeconfig must be ({type(error).__name__}); `kubectl config view` may say more"
 
 
 def _api_error(method: str, path: str, status: int, text: str) -> ApiError:
@@ -287,7 +327,7 @@ def _cause(error: BaseException) -> str:
     return _first_line(cause if isinstance(cause, BaseException) else error)
 
 
-def _first_line(error: BaseException) -> str:
+def _first_line(error: object) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 

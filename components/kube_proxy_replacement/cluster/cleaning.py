@@ -27,7 +27,7 @@ def clean(
     timeout: float,
     say: Callable[[str], None],
 ) -> None:
-    """Cleans the nodes that aren't cleaned yet, and notes in the record which are.
+    """Cleans the nodes that aren't cleaned yet, and notes in the record which still aren't.
 
     Args:
         backup: the record; its DaemonSet says which image.
@@ -38,9 +38,9 @@ def clean(
     if backup.daemonset is None:
         say("this cluster had no kube-proxy: there are no rules to clean")
         return
-    todo = [node for node in nodes if node.uid not in backup.cleaned and node.name in switched]
+    todo = [node for node in nodes if node.uid in backup.uncleaned and node.name in switched]
     if not todo:
-        say(f"leftover rules: none, {len(nodes)} nodes are cleaned")
+        say(f"leftover rules: none are left on {len(nodes)} nodes")
         return
     spec = _spec(backup)
     outcomes = node_pods.run(api, "clean", todo, lambda _: spec, timeout=timeout, say=say)
@@ -56,7 +56,7 @@ def clean(
             failed.append(f"{node.name}: {outcome.message}")
         else:
             failed.append(f"{node.name}: cleaned, but its rules are: {_left(count)}")
-    record.write(api, replace(backup, cleaned=backup.cleaned | cleaned))
+    record.write(api, replace(backup, uncleaned=backup.uncleaned - cleaned))
     if failed:
         raise ProcedureError(
             f"Leftover rules are still on {len(failed)} of {len(todo)} nodes, where Cilium routes Services:\n  "

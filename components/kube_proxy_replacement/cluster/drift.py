@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from . import agents, kubeadm, record
+from . import agents, kubeadm, record, scheduling
 from .api import Api, Object
 from .helm_release import HelmRelease
 from .kube_proxy import KubeProxy
@@ -26,8 +26,8 @@ class Drift:
     Attributes:
         findings: what isn't as wanted, a sentence each; () where all is.
         restart: UIDs of the agents that a repair has to restart by name.
-        mark: made from what is wrong (uids, resource versions), "" where nothing is; the same for the same
-            things.
+        mark: made from what is wrong (uids, resource versions) and the last mark, "" where nothing is. Without the
+            last one, what goes wrong in the same way again (an object that is gone has no uid) would not be mended.
     """
 
     findings: tuple[str, ...]
@@ -48,10 +48,10 @@ class _Findings:
         self.sentences.append(sentence)
         self.facts += [sentence if not facts else "|".join(facts)]
 
-    def drift(self) -> Drift:
+    def drift(self, mark: str) -> Drift:
         if not self.sentences:
             return NOTHING
-        digest = hashlib.sha256(json.dumps(sorted(self.facts)).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps([mark, *sorted(self.facts)]).encode()).hexdigest()
         return Drift(tuple(self.sentences), tuple(sorted(set(self.restart))), digest[:12])
 
 
@@ -63,8 +63,9 @@ def look(
     proxy: KubeProxy,
     kept: Record | None,
     release: HelmRelease | None,
+    mark: str,
 ) -> Drift:
-    """Compares the cluster with what mode `mode` wants. Changes nothing."""
+    """Compares the cluster with what mode `mode` wants; `mark` is the one that is recorded. Changes nothing."""
     found = _Findings()
     if mode == "replace":
         _removed(api, proxy, kept, nodes, found)
@@ -72,7 +73,7 @@ def look(
         _there(proxy, found)
     config = _configuration(api, namespace, release, found)
     _agents(api, namespace, mode, nodes, config, found)
-    return found.drift()
+    return found.drift(mark)
 
 
 def _removed(api: Api, proxy: KubeProxy, kept: Record | None, nodes: Nodes, found: _Findings) -> None:
@@ -87,7 +88,7 @@ def _removed(api: Api, proxy: KubeProxy, kept: Record | None, nodes: Nodes, foun
         found.add("kubeadm-config no longer says proxy.disabled: kubeadm upgrade would bring kube-proxy back")
     if kept.daemonset is not None and proxy.daemonset is None:
         for node in nodes.ready:
-            if node.uid not in kept.cleaned:
+            if node.uid in kept.uncleaned:
                 found.add(f"{node.name}: its leftover rules aren't cleaned yet", "rules", node.uid)
 
 
@@ -137,15 +138,20 @@ def _configuration(api: Api, namespace: str, release: HelmRelease | None, found:
 
 def _agents(api: Api, namespace: str, mode: str, nodes: Nodes, edited: Object | None, found: _Findings) -> None:
     its_agents = agents.find(api, namespace)
+    owner = agents.daemonset(api, namespace)
+    elsewhere = (
+        scheduling.left_out(owner["spec"]["template"]["spec"], nodes.ready) if owner and mode == "coexist" else {}
+    )
+    wanted = [node for node in nodes.ready if node.name not in elsewhere]
     if edited is not None:
         when = _changed(edited)
         for agent in its_agents.values():
             # what it started with isn't what it will read after the mending, though its checksum will be right
             if agent.started >= when:
                 found.restart.append(agent.uid)
-    present = [its_agents[node.name] for node in nodes.ready if node.name in its_agents]
+    present = [its_agents[node.name] for node in wanted if node.name in its_agents]
     readings = agents.read(api, namespace, [agent for agent in present if agent.ready], endpoints=False)
-    for node in nodes.ready:
+    for node in wanted:
         its = its_agents.get(node.name)
         if its is None or not its.ready:
             why = its.waiting if its else "there is none"

@@ -7,7 +7,10 @@ from the first byte to the last.
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +55,10 @@ def run_in_container(configuration: Any, url: str, headers: dict[str, str], *, w
         raise ApiError(f"{what}: {_refusal(error)}", status=int(error.status_code or 0), reason="") from None
     except (websocket.WebSocketException, OSError) as error:
         raise UnreachableError(f"{what}: no connection: {error}") from None
+    # A frame that trickles in would start a socket's own time-out anew with each byte.
+    watchdog = threading.Timer(max(deadline - time.monotonic(), 0), _hang_up, [connection])
+    watchdog.daemon = True
+    watchdog.start()
     try:
         return _read(connection, deadline, what, timeout)
     except (websocket.WebSocketException, OSError) as error:
@@ -59,7 +66,13 @@ def run_in_container(configuration: Any, url: str, headers: dict[str, str], *, w
             raise UnreachableError(f"{what}: no answer within {timeout:.0f} s") from None
         raise UnreachableError(f"{what}: the connection broke: {error}") from None
     finally:
+        watchdog.cancel()
         connection.shutdown()
+
+
+def _hang_up(connection: Any) -> None:
+    with suppress(OSError, AttributeError):  # it may have ended by itself in this very moment
+        connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _read(connection: Any, deadline: float, what: str, timeout: float) -> ExecResult:
@@ -70,7 +83,7 @@ def _read(connection: Any, deadline: float, what: str, timeout: float) -> ExecRe
             raise UnreachableError(f"{what}: no answer within {timeout:.0f} s")
         connection.settimeout(left)
         opcode, frame = connection.recv_data_frame(True)
-        if opcode == websocket.ABNF.OPCODE_CLOSE:
+        if opcode == websocket.ABNF.OPCODE_CLOSE and time.monotonic() < deadline:
             raise UnreachableError(f"{what}: the connection was closed before the program's end was known")
         if opcode in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT) and frame.data:
             channels.setdefault(frame.data[0], []).append(bytes(frame.data[1:]))
@@ -83,7 +96,10 @@ def _read(connection: Any, deadline: float, what: str, timeout: float) -> ExecRe
 
 def _exit_code(status: bytes, what: str) -> int:
     """The status channel holds a metav1.Status; a program's exit code is one of its causes."""
-    body = json.loads(status)
+    try:
+        body = dict(json.loads(status))
+    except (ValueError, TypeError):
+        raise UnreachableError(f"{what}: the kubelet didn't say how the program ended") from None
     if body.get("status") == "Success":
         return 0
     for cause in (body.get("details") or {}).get("causes") or []:

@@ -62,7 +62,7 @@ def run(
         while len(outcomes) < len(nodes):
             while queue and len(waiting) < _AT_ONCE:
                 node = queue.pop(0)
-                api.create(_COLLECTION, _pod(task, node, spec(node)))
+                created_or_there(api, _COLLECTION, _pod(task, node, spec(node)))
                 waiting[pod_name(task, node)] = node
             ended = _ended(api, task, waiting)
             for name, outcome in ended.items():
@@ -74,6 +74,8 @@ def run(
                 pods = {pod["metadata"]["name"]: pod for pod in _list(api, task)}
                 for name, node in waiting.items():
                     outcomes[node.name] = Outcome(False, _stuck(pods.get(name), timeout))
+                for node in queue:
+                    outcomes[node.name] = Outcome(False, "its pod wasn't started: those before it don't end")
                 return outcomes
             else:
                 time.sleep(_POLL)

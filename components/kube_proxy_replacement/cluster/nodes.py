@@ -8,6 +8,15 @@ from .api import Api, Object
 
 
 @dataclass(frozen=True)
+class Taint:
+    """A taint of a node: key, value ("" where it has none) and effect, `NoSchedule` for one."""
+
+    key: str
+    value: str
+    effect: str
+
+
+@dataclass(frozen=True)
 class Node:
     """A node as the API server has it.
 
@@ -16,6 +25,7 @@ class Node:
         ready: its Ready condition is True.
         labels: its labels.
         pod_cidrs: `spec.podCIDRs`, often one IPv4 and perhaps one IPv6 range.
+        taints: `spec.taints`.
     """
 
     name: str
@@ -23,6 +33,7 @@ class Node:
     ready: bool
     labels: dict[str, str]
     pod_cidrs: tuple[str, ...]
+    taints: tuple[Taint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,4 +75,5 @@ def _node(item: Object) -> Node:
         ready=any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions),
         labels=dict(item["metadata"].get("labels") or {}),
         pod_cidrs=tuple(cidrs),
+        taints=tuple(Taint(t["key"], t.get("value") or "", t["effect"]) for t in spec.get("taints") or []),
     )

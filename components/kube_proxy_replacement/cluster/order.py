@@ -7,13 +7,13 @@ the last one said.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from . import agents, cleaning, identity, kube_proxy, nodes, reach, record, removal, restoring, rollout
 from .api import Api
 from .errors import ProcedureError
-from .nodes import Node
+from .nodes import Nodes
 
 Say = Callable[[str], None]
 
@@ -71,7 +71,8 @@ def daemonset(api: Api, order: Order, say: Say) -> None:
     if order.mode == "coexist":
         _restored(api, order, say)
         return
-    ready = _nodes(api, say)
+    its_nodes = _nodes(api, say)
+    ready = its_nodes.ready
     found = kube_proxy.find(api)
     if found.present:
         reach.prove(
@@ -87,7 +88,7 @@ def daemonset(api: Api, order: Order, say: Say) -> None:
             if found.daemonset
             else "kube-proxy's DaemonSet was removed by an earlier run; its ConfigMap and Cilium were not touched.",
         )
-    backup = removal.back_up(api, order.cluster, f"{order.namespace}/{order.release}")
+    backup = removal.back_up(api, order.cluster, f"{order.namespace}/{order.release}", its_nodes.all)
     if not backup.had_kube_proxy:
         say("this cluster has no kube-proxy: there is nothing to remove, and destroy will restore none")
         return
@@ -100,7 +101,7 @@ def configmap(api: Api, order: Order, say: Say) -> None:
     if order.mode == "coexist":
         _restored(api, order, say)
         return
-    backup = removal.back_up(api, order.cluster, f"{order.namespace}/{order.release}")
+    backup = removal.back_up(api, order.cluster, f"{order.namespace}/{order.release}", _nodes(api, say).all)
     removal.remove_configmap(api, backup, say)
 
 
@@ -109,7 +110,7 @@ def agents_switched(api: Api, order: Order, say: Say) -> None:
 
     Coexist: every agent lets kube-proxy route; nothing is cleaned.
     """
-    ready = _nodes(api, say)
+    ready = _nodes(api, say).ready
     agents.restart(api, order.namespace, order.restart, say)
     replacing = order.mode == "replace"
     if not replacing and kube_proxy.find(api).daemonset is None:
@@ -127,37 +128,45 @@ def agents_switched(api: Api, order: Order, say: Say) -> None:
     cleaning.clean(api, backup, ready, switched, order.namespace, timeout=order.timeout, say=say)
 
 
+def nothing(_api: Api, _order: Order, _say: Say) -> None:
+    """For a verb that has nothing to do: the cluster has been confirmed."""
+
+
 def restored(api: Api, order: Order, say: Say) -> None:
     """Before Cilium is uninstalled: kube-proxy as it was found, and routing. A cluster that had none gets none."""
     backup = record.read(api)
-    if backup is not None and not backup.had_kube_proxy:
+    if backup is not None and not backup.had_kube_proxy and kube_proxy.find(api).daemonset is None:
+        restoring.objects(api, backup, say)
         say("this cluster had no kube-proxy: none is restored")
         return
-    restoring.whole(api, _nodes(api, say), patience=order.timeout, say=say)
+    restoring.whole(api, _nodes(api, say).ready, patience=order.timeout, say=say)
 
 
 def forgotten(api: Api, order: Order, say: Say) -> None:
     """The last step of `destroy`: kube-proxy is confirmed once more, and the record goes."""
-    restored(api, order, say)
-    record.remove(api)
+    if record.read(api) is not None or kube_proxy.find(api).daemonset is not None:
+        restored(api, order, say)
+        record.remove(api)
+    # else a run was killed after it had removed the record: Cilium has gone before this step, and nothing is left to do
     say("the cluster is as it was found")
 
 
 def _restored(api: Api, order: Order, say: Say) -> None:
-    found = kube_proxy.find(api)
-    if found.present:
-        removal.back_up(api, order.cluster, f"{order.namespace}/{order.release}")
-    elif (backup := record.read(api)) is None or not backup.had_kube_proxy:
+    its_nodes = _nodes(api, say)
+    kept = record.read(api)
+    if kube_proxy.find(api).present:
+        kept = removal.back_up(api, order.cluster, f"{order.namespace}/{order.release}", its_nodes.all)
+    if kept is None or not kept.had_kube_proxy:
         raise ProcedureError(
             "mode coexist: this cluster has no kube-proxy and never had one while this program knew it. There is "
             "nothing to go back to; Cilium was not touched. Set mode to replace."
         )
-    restoring.whole(api, _nodes(api, say), patience=order.timeout, say=say)
+    restoring.whole(api, its_nodes.ready, patience=order.timeout, say=say)
 
 
-def _nodes(api: Api, say: Say) -> Sequence[Node]:
+def _nodes(api: Api, say: Say) -> Nodes:
     found = nodes.read(api)
     if found.left_out:
         names = ", ".join(node.name for node in found.left_out[:10])
         say(f"not Ready, left out of this run: {names}; the first `pulumi up` after they are back finishes them")
-    return found.ready
+    return found

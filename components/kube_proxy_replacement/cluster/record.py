@@ -38,7 +38,8 @@ class Record:
         daemonset, configmap: kube-proxy's objects without what the API server adds; None where the
             cluster had none.
         kubeadm: `{"before": TEXT, "after": TEXT}` of kubeadm-config's ClusterConfiguration, or None.
-        cleaned: UIDs of the nodes whose leftover rules are gone.
+        uncleaned: UIDs of the nodes that kube-proxy ran on, less those whose leftover rules are gone. A node that
+            joined later never had any.
         release: `NAMESPACE/NAME` of the Helm release that is this stack's.
     """
 
@@ -47,11 +48,12 @@ class Record:
     daemonset: Object | None = None
     configmap: Object | None = None
     kubeadm: dict[str, str] | None = None
-    cleaned: frozenset[str] = field(default_factory=frozenset)
+    uncleaned: frozenset[str] = field(default_factory=frozenset)
 
     @property
     def had_kube_proxy(self) -> bool:
-        return self.daemonset is not None or self.configmap is not None
+        """Whether kube-proxy ran here; its ConfigMap alone, left over, routes nothing."""
+        return self.daemonset is not None
 
 
 def read(api: Api) -> Record | None:
@@ -115,7 +117,7 @@ def _data(record: Record) -> dict[str, str]:
     return {
         **data,
         "sha256": _digest(data),
-        "cleaned.json": _json(sorted(record.cleaned)),
+        "uncleaned.json": _json(sorted(record.uncleaned)),
     }
 
 
@@ -133,7 +135,7 @@ def _parse(data: Mapping[str, str]) -> Record:
         daemonset=json.loads(kept["daemonset.json"]),
         configmap=json.loads(kept["configmap.json"]),
         kubeadm=json.loads(kept["kubeadm.json"]),
-        cleaned=frozenset(json.loads(data.get("cleaned.json") or "[]")),
+        uncleaned=frozenset(json.loads(data.get("uncleaned.json") or "[]")),
     )
 
 

@@ -17,11 +17,15 @@ from .record import Record
 from .waiting import Standing
 
 
-def back_up(api: Api, cluster: str, release: str) -> Record:
+def back_up(api: Api, cluster: str, release: str, nodes: Sequence[Node]) -> Record:
     """Writes kube-proxy's objects as they are now into the record, reads it back, and returns it.
 
     What is already gone is kept from the record that is there: a good backup is never overwritten by
     «nothing found». On a cluster that never had kube-proxy the record says so.
+
+    Args:
+        cluster: the cluster's UID; release: `NAMESPACE/NAME` of the Helm release.
+        nodes: all nodes, Ready or not: those that will have to be cleaned.
     """
     old = record.read(api)
     found = kube_proxy.find(api)
@@ -32,8 +36,8 @@ def back_up(api: Api, cluster: str, release: str) -> Record:
         kept,
         daemonset=record.bare(found.daemonset) if found.daemonset else kept.daemonset,
         configmap=record.bare(found.configmap) if found.configmap else kept.configmap,
-        # a running kube-proxy writes rules: what was cleaned before it came back doesn't count
-        cleaned=frozenset() if found.daemonset else kept.cleaned,
+        # a running kube-proxy writes rules on every node, whatever was cleaned before it came back
+        uncleaned=frozenset(node.uid for node in nodes) if found.daemonset else kept.uncleaned,
     )
     return new if new == old else record.write(api, new)
 
@@ -59,7 +63,7 @@ def remove_daemonset(
 
     def gone() -> Standing:
         left = sorted(n for pod in pods(api, backup.daemonset) if (n := pod["spec"].get("nodeName", "")) in names)
-        text = f"kube-proxy's pods: {len(left)} left ({_some(left)})" if left else ""
+        text = f"kube-proxy's pods: {len(left)} left ({_some(left)})" if left else "kube-proxy's pods are gone"
         return Standing(not left, -len(left), text)
 
     if not waiting.until(gone, patience=patience, say=say):
@@ -77,7 +81,8 @@ def remove_configmap(api: Api, backup: Record, say: Callable[[str], None]) -> Re
             "kube-proxy's DaemonSet is back: something else (an addon manager, a GitOps controller, kubeadm) has put "
             "it there after it was deleted. Its ConfigMap was not touched. Switch that off, then run again."
         )
-    backup = _disable_in_kubeadm(api, backup, say)
+    if backup.had_kube_proxy:
+        backup = _disable_in_kubeadm(api, backup, say)
     live = api.find(kube_proxy.CONFIGMAP)
     if live is None:
         return backup

@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 
-from . import kube_proxy, kubeadm, record, removal, rules, waiting
+from . import kube_proxy, kubeadm, record, removal, rules, scheduling, waiting
 from .api import Api, Object
-from .errors import ApiError, ProcedureError
+from .errors import ProcedureError
+from .node_pods import created_or_there
 from .nodes import Node
 from .reach import is_ready
+from .record import Record
 from .services import ServiceTable
 from .waiting import Standing
 
@@ -30,26 +32,30 @@ def whole(api: Api, nodes: Sequence[Node], *, patience: float, say: Callable[[st
     neither a kube-proxy nor a backup of it, or where it doesn't route; Cilium was not touched then.
     """
     backup = record.read(api)
-    found = kube_proxy.find(api)
-    if backup and backup.cleaned:
-        # from here on its rules are written again, on every node
-        backup = record.write(api, replace(backup, cleaned=frozenset()))
-    if found.configmap is None:
-        _create(
-            api,
-            "ConfigMap",
-            backup.configmap if backup else None,
-            optional=found.daemonset is not None,
-            say=say,
+    if kube_proxy.find(api).daemonset is None and (backup is None or backup.daemonset is None):
+        raise ProcedureError(
+            f"kube-proxy is gone, and ConfigMap {record.LOCATION} holds no backup of it. Nothing was changed. The "
+            "next `pulumi up` in mode replace brings the backup back from the stack's state; on kubeadm clusters `kubeadm init "
+            "phase addon kube-proxy` makes kube-proxy anew."
         )
-    if backup and backup.kubeadm:
+    objects(api, backup, say)
+    wait_until_routing(api, nodes, patience=patience, say=say)
+
+
+def objects(api: Api, backup: Record | None, say: Callable[[str], None]) -> None:
+    """Creates what is in the backup and not on the cluster, the DaemonSet last, and undoes our change for kubeadm."""
+    if backup is None:
+        return
+    found = kube_proxy.find(api)
+    if found.configmap is None and backup.configmap is not None:
+        _create(api, "ConfigMap", backup.configmap, say)
+    if backup.kubeadm:
         if kubeadm.undo(api, backup.kubeadm):
             say("kubeadm-config: proxy.disabled is as it was")
         # what its owner sets from now on is his
-        backup = record.write(api, replace(backup, kubeadm=None))
-    if found.daemonset is None:
-        _create(api, "DaemonSet", backup.daemonset if backup else None, optional=False, say=say)
-    wait_until_routing(api, nodes, patience=patience, say=say)
+        record.write(api, replace(backup, kubeadm=None))
+    if found.daemonset is None and backup.daemonset is not None:
+        _create(api, "DaemonSet", backup.daemonset, say)
 
 
 def wait_until_routing(api: Api, nodes: Sequence[Node], *, patience: float, say: Callable[[str], None]) -> None:
@@ -64,7 +70,8 @@ def wait_until_routing(api: Api, nodes: Sequence[Node], *, patience: float, say:
         raise ProcedureError(
             "kube-proxy's DaemonSet was deleted while it was awaited. Cilium was not touched; run again."
         )
-    wanted = [node for node in nodes if _selected(node, found.daemonset)]
+    elsewhere = scheduling.left_out(found.daemonset["spec"]["template"]["spec"], nodes)
+    wanted = [node for node in nodes if node.name not in elsewhere]
     routing: set[str] = set()
     reasons: dict[str, str] = {}
 
@@ -93,19 +100,8 @@ def wait_until_routing(api: Api, nodes: Sequence[Node], *, patience: float, say:
         )
 
 
-def _create(api: Api, kind: str, body: Object | None, *, optional: bool, say: Callable[[str], None]) -> None:
-    if body is None:
-        if optional:
-            return  # a kube-proxy that runs without a ConfigMap of this name never had one
-        raise ProcedureError(
-            f"kube-proxy's {kind} is gone, and ConfigMap {record.LOCATION} holds no backup of it. Nothing was "
-            "changed. On kubeadm clusters `kubeadm init phase addon kube-proxy` makes it anew."
-        )
-    try:
-        api.create(_COLLECTIONS[kind], body)
-    except ApiError as error:
-        if error.reason != "AlreadyExists":
-            raise
+def _create(api: Api, kind: str, body: Object, say: Callable[[str], None]) -> None:
+    created_or_there(api, _COLLECTIONS[kind], body)
     say(f"kube-proxy's {kind} is restored from the backup")
 
 
@@ -144,11 +140,6 @@ def _why_not(
     except ProcedureError as error:
         return f"its rules can't be read: {error}"
     return f"{len(missing)} Services aren't in its rules yet, first {missing[0]}" if missing else ""
-
-
-def _selected(node: Node, daemonset: Object) -> bool:
-    selector = daemonset["spec"]["template"]["spec"].get("nodeSelector") or {}
-    return all(node.labels.get(key) == value for key, value in selector.items())
 
 
 def _container_name(pod: Object) -> str:

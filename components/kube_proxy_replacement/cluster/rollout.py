@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from . import agents, waiting
+from . import agents, scheduling, waiting
 from .agents import Agent, Reading
-from .api import Api, Object
+from .api import Api
 from .errors import ProcedureError
 from .nodes import Node
 from .waiting import Standing
@@ -44,7 +44,9 @@ def wait(
                 f"There is no DaemonSet {agents.DAEMONSET} in namespace {namespace}: the Helm release has installed no "
                 "agents (value agent: false?)."
             )
-        wanted = [node for node in nodes if _selected(node, owner)]
+        # where kube-proxy goes, every node must have its agent, whatever the DaemonSet selects
+        elsewhere = {} if replacing else scheduling.left_out(owner["spec"]["template"]["spec"], nodes)
+        wanted = [node for node in nodes if node.name not in elsewhere]
         newest = agents.revision(api, namespace, owner)
         found = agents.find(api, namespace)
         for name, agent in list(done.items()):
@@ -106,8 +108,3 @@ def _text(count: int, total: int, word: str, left: Sequence[str], reasons: dict[
     reason = reasons[left[0]]
     state = "restarting" if "restart" in reason or "no agent" in reason else reason.partition(":")[0]
     return f"{text}, {state}: {', '.join(left[:3])}{' …' if len(left) > 3 else ''}"
-
-
-def _selected(node: Node, daemonset: Object) -> bool:
-    selector = daemonset["spec"]["template"]["spec"].get("nodeSelector") or {}
-    return all(node.labels.get(key) == value for key, value in selector.items())

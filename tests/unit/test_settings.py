@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kube_proxy_replacement.settings import NAMES, Settings, SettingsError, parse, unknown
+
+ROOT = Path(__file__).parents[2]
+
+
+def refused(**given: Any) -> list[str]:
+    """The reasons why these settings, beside a good mode, can't be used."""
+    with pytest.raises(SettingsError) as caught:
+        parse({"mode": "replace", **given})
+    return caught.value.reasons
+
+
+class TestDefaults:
+    def test_only_the_mode_is_required(self) -> None:
+        assert parse({"mode": "coexist"}) == Settings(
+            mode="coexist",
+            api_server_host="",
+            api_server_port=0,
+            cilium_version="",
+            chart="",
+            namespace="kube-system",
+            release_name="cilium",
+            kubeconfig=None,
+            kube_context=None,
+            values={},
+            load_balancer={},
+            hubble=True,
+            timeout_seconds=600,
+        )
+
+    @pytest.mark.parametrize("nothing", [None, "", 0, 0.0, {}, []])
+    def test_what_is_empty_is_not_set(self, nothing: Any) -> None:
+        assert parse(dict.fromkeys(NAMES, nothing) | {"mode": "replace"}) == parse({"mode": "replace"})
+
+    @pytest.mark.parametrize("nothing", [{}, {"mode": None}, {"mode": ""}])
+    def test_a_mode_that_is_not_set_is_named_with_both_words(self, nothing: dict[str, Any]) -> None:
+        with pytest.raises(SettingsError, match=r"mode: not set.*coexist.*replace"):
+            parse(nothing)
+
+    def test_false_is_a_value(self) -> None:
+        assert parse({"mode": "replace", "hubble": False}).hubble is False
+
+
+class TestValues:
+    def test_everything_that_is_set_arrives(self) -> None:
+        given = {
+            "mode": "replace",
+            "apiServerHost": "api.example",
+            "apiServerPort": 7443,
+            "ciliumVersion": "1.18.6",
+            "chart": "oci://registry.example/cilium",
+            "namespace": "network",
+            "releaseName": "mesh",
+            "kubeconfig": "content",
+            "kubeContext": "prod",
+            "values": {"bpf": {"masquerade": True}},
+            "loadBalancer": {"mode": "dsr", "sessionAffinity": False},
+            "hubble": False,
+            "timeoutSeconds": 30,
+            "strategy": "all-at-once",
+            "verify": "status",
+        }
+        assert parse(given) == Settings(
+            mode="replace",
+            api_server_host="api.example",
+            api_server_port=7443,
+            cilium_version="1.18.6",
+            chart="oci://registry.example/cilium",
+            namespace="network",
+            release_name="mesh",
+            kubeconfig="content",
+            kube_context="prod",
+            values={"bpf": {"masquerade": True}},
+            load_balancer={"mode": "dsr", "sessionAffinity": False},
+            hubble=False,
+            timeout_seconds=30,
+        )
+
+    def test_numbers_may_come_as_floats_as_pulumi_sends_them(self) -> None:
+        parsed = parse({"mode": "replace", "apiServerPort": 6443.0, "timeoutSeconds": 20.0})
+        assert (parsed.api_server_port, parsed.timeout_seconds) == (6443, 20)
+        assert isinstance(parsed.api_server_port, int)
+        assert isinstance(parsed.timeout_seconds, int)
+
+    @pytest.mark.parametrize("port", [1, 443, 65_535])
+    def test_ports(self, port: int) -> None:
+        assert parse({"mode": "replace", "apiServerPort": port}).api_server_port == port
+
+    @pytest.mark.parametrize("version", ["1.18.6", "v1.18.6", "1.19.0-rc.1", "1.18.6+build.5"])
+    def test_versions(self, version: str) -> None:
+        assert parse({"mode": "replace", "ciliumVersion": version}).cilium_version == version
+
+    @pytest.mark.parametrize(
+        "balancer",
+        [{"mode": m} for m in ("snat", "dsr", "hybrid")]
+        + [{"algorithm": a} for a in ("random", "maglev")]
+        + [{"acceleration": a} for a in ("disabled", "native", "best-effort")]
+        + [{"sessionAffinity": True}, {"sessionAffinity": False}],
+    )
+    def test_load_balancers(self, balancer: dict[str, Any]) -> None:
+        assert parse({"mode": "replace", "loadBalancer": balancer}).load_balancer == balancer
+
+    @pytest.mark.parametrize("hostile", ["$(reboot)", "'; rm -rf /", "a\nb", "«é»", "`id`"])
+    def test_text_stays_as_it_is(self, hostile: str) -> None:
+        parsed = parse({"mode": "replace", "kubeContext": hostile, "chart": hostile, "apiServerHost": hostile})
+        assert (parsed.kube_context, parsed.chart, parsed.api_server_host) == (hostile, hostile, hostile)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("name", "value", "remedy"),
+        [
+            ("mode", "replaced", "coexist, replace"),
+            ("mode", "Replace", "coexist, replace"),
+            ("apiServerPort", 65_536, "1 to 65535"),
+            ("apiServerPort", -1, "1 to 65535"),
+            ("apiServerPort", 6443.5, "1 to 65535"),
+            ("apiServerPort", "6443", "1 to 65535"),
+            ("apiServerPort", True, "1 to 65535"),
+            ("timeoutSeconds", -5, "1 to 86400"),
+            ("timeoutSeconds", 86_401, "1 to 86400"),
+            ("timeoutSeconds", 1.5, "1 to 86400"),
+            ("ciliumVersion", "1.18", "1.18.6"),
+            ("ciliumVersion", "latest", "1.18.6"),
+            ("ciliumVersion", "1.18.6 ; reboot", "1.18.6"),
+            ("ciliumVersion", 1.18, "1.18.6"),
+            ("apiServerHost", 5, "text"),
+            ("chart", ["x"], "text"),
+            ("kubeContext", {"a": 1}, "text"),
+            ("namespace", "Kube_System", "kube-system"),
+            ("namespace", "a" * 64, "kube-system"),
+            ("namespace", "-a", "kube-system"),
+            ("releaseName", "a" * 54, "cilium"),
+            ("releaseName", "Cilium!", "cilium"),
+            ("values", "bpf.masquerade=true", "object of Helm values"),
+            ("values", [1], "object of Helm values"),
+            ("hubble", "true", "true or false"),
+            ("strategy", "node-by-node", "all-at-once"),
+            ("strategy", "at-once", "all-at-once"),
+            ("verify", "services", "status"),
+            ("verify", "connectivity", "status"),
+            ("verify", "all", "status"),
+            ("loadBalancer", "dsr", "mode, algorithm, acceleration, sessionAffinity"),
+            ("loadBalancer", {"mode": "DSR"}, "snat, dsr, hybrid"),
+            ("loadBalancer", {"algorithm": "round-robin"}, "random, maglev"),
+            ("loadBalancer", {"acceleration": True}, "disabled, native, best-effort"),
+            ("loadBalancer", {"sessionAffinity": "yes"}, "true, false"),
+        ],
+    )
+    def test_what_is_wrong_is_named_with_what_to_write(self, name: str, value: Any, remedy: str) -> None:
+        (reason,) = refused(**{name: value})
+        assert reason.startswith(f"{name}: ")
+        assert remedy in reason
+
+    def test_the_longest_names_that_helm_and_kubernetes_take_are_taken(self) -> None:
+        parsed = parse({"mode": "replace", "namespace": "a" * 63, "releaseName": "a" * 53})
+        assert (len(parsed.namespace), len(parsed.release_name)) == (63, 53)
+
+    @pytest.mark.parametrize(("name", "near"), [("algoritm", "algorithm"), ("session", "sessionAffinity")])
+    def test_a_key_that_loadBalancer_does_not_have_is_named_with_the_nearest(self, name: str, near: str) -> None:  # noqa: N802
+        (reason,) = refused(loadBalancer={name: "x"})
+        assert f"loadBalancer.{name}" in reason
+        assert f"did you mean {near}" in reason
+
+    def test_every_reason_is_said_at_once(self) -> None:
+        reasons = refused(apiServerPort=70_000, ciliumVersion="1", hubble="no")
+        assert [reason.partition(":")[0] for reason in reasons] == ["apiServerPort", "ciliumVersion", "hubble"]
+
+    def test_the_error_itself_reads_as_all_its_reasons(self) -> None:
+        with pytest.raises(SettingsError) as caught:
+            parse({"mode": "x", "namespace": "Y"})
+        assert str(caught.value).splitlines() == caught.value.reasons
+
+    @pytest.mark.parametrize("secret", [{"users": "hunter2"}, ["hunter2"], 4711])
+    def test_a_kubeconfig_is_never_quoted(self, secret: Any) -> None:
+        (reason,) = refused(kubeconfig=secret)
+        assert reason.startswith("kubeconfig: ")
+        assert "hunter2" not in reason
+        assert "4711" not in reason
+
+    def test_a_kubeconfig_is_not_in_the_settings_repr(self) -> None:
+        assert "hunter2" not in repr(parse({"mode": "replace", "kubeconfig": "hunter2"}))
+
+
+class TestUnknown:
+    @pytest.mark.parametrize(
+        ("name", "near"),
+        [
+            ("apiServerHosts", "apiServerHost"),
+            ("ciliumversion", "ciliumVersion"),
+            ("kubeconfg", "kubeconfig"),
+            ("timeout", "timeoutSeconds"),
+        ],
+    )
+    def test_the_nearest_name_is_offered(self, name: str, near: str) -> None:
+        (reason,) = unknown(["mode", name])
+        assert repr(name) in reason
+        assert f"did you mean {near}?" in reason
+
+    def test_where_no_name_is_near_all_are_listed(self) -> None:
+        (reason,) = unknown(["zzzzzz"])
+        assert all(name in reason for name in NAMES)
+
+    def test_known_names_are_no_reason(self) -> None:
+        assert unknown(list(NAMES)) == []
+
+
+def test_pulumi_yaml_declares_every_setting_and_no_other() -> None:
+    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    assert set(declared) == set(NAMES)
+
+
+def test_pulumi_yaml_has_the_defaults_that_the_program_has() -> None:
+    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    defaults = {name: its["default"] for name, its in declared.items() if "default" in its}
+    assert set(declared) - set(defaults) == {"mode"}
+    assert parse({"mode": "replace", **defaults}) == parse({"mode": "replace"})
