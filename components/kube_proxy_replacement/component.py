@@ -132,10 +132,10 @@ class KubeProxyReplacement(pulumi.ComponentResource):
             {
                 "cluster": cluster,
                 "namespace": told.get("namespace", "kube-system"),
-                "mode": told["mode"],
+                # what makes another resource change makes the agents be read anew
+                "order": order,
                 "mark": found.mark,
                 "revision": revision,
-                "cleaned": cleaned.stdout,
                 "kubeconfig": kubeconfig,
                 "kubeContext": context,
             },

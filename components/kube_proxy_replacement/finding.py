@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from pulumi.output import Unknown
 
 from . import looking
 from .chart import ChartError
-from .cluster import kube_proxy, record
+from .cluster import kube_proxy, nodes, record
 from .cluster.api import Api
 from .cluster.errors import ProcedureError
 from .settings import NAMES, SettingsError
@@ -63,13 +64,17 @@ def _outs(inputs: dict[str, Any], backup: Any) -> dict[str, Any]:
     live, kept = kube_proxy.find(api), record.read(api)
     if kept is None and backup:
         release = f"{inputs.get('namespace') or 'kube-system'}/{inputs.get('releaseName') or 'cilium'}"
-        kept = record.write(api, record.Record(cluster=inputs["cluster"], release=release, **backup))
+        # which nodes had been cleaned is lost with it: all are cleaned once more
+        uncleaned = frozenset(node.uid for node in nodes.read(api).all)
+        copy = {key: value for key, value in json.loads(backup).items() if key in ("daemonset", "configmap", "kubeadm")}
+        kept = record.write(api, record.Record(cluster=inputs["cluster"], release=release, uncleaned=uncleaned, **copy))
     copy = {
         "daemonset": record.bare(live.daemonset) if live.daemonset else kept and kept.daemonset,
         "configmap": record.bare(live.configmap) if live.configmap else kept and kept.configmap,
         "kubeadm": kept and kept.kubeadm,
     }
-    return {**inputs, "notes": [], "findings": [], "backup": copy}
+    # as text: Pulumi's state has no integers, and a DaemonSet with a port 10256.0 can't be created
+    return {**inputs, "notes": [], "findings": [], "backup": json.dumps(copy, sort_keys=True)}
 
 
 def _has_unknown(value: Any) -> bool:

@@ -218,7 +218,8 @@ class _Look:
                 which = "; ".join(f"{name} (values.{reason})" for name, reason in sorted(without.items())[:5])
                 raise ProcedureError(
                     f"values: {len(without)} nodes would have no agent, and without kube-proxy nobody would route "
-                    f"Services there: {which}. Nothing was changed. Let Cilium run on every node, or stay in mode coexist."
+                    f"Services there: {which}. Nothing was changed. Let Cilium run on every node, or stay in mode "
+                    "coexist."
                 )
 
     def _kube_proxy_says_no(self) -> None:
@@ -277,7 +278,12 @@ class _Look:
                 raise ProcedureError(reason)
             port = settings.api_server_port or 6443
             return ApiServerAddress(settings.api_server_host, port, "the setting apiServerHost")
-        found = address.find(self.api, configmap, self.services)
+        was = self.before.get("apiServer")
+        if configmap is None and was:
+            # kube-proxy is gone and its backup was deleted: what its ConfigMap said is still in the state
+            found = ApiServerAddress(was["host"], int(was["port"]), was["source"])
+        else:
+            found = address.find(self.api, configmap, self.services)
         if settings.api_server_port:
             return ApiServerAddress(
                 found.host, settings.api_server_port, f"{found.source}, port: the setting apiServerPort"

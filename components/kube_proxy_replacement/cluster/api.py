@@ -23,7 +23,7 @@ from kubernetes.client.configuration import Configuration
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import kube_config
 from kubernetes.config.config_exception import ConfigException
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, LocationValueError
 
 from .errors import ApiError, KubeconfigError, UnreachableError
 from .exec import ExecResult, run_in_container
@@ -237,8 +237,11 @@ class Api:
             except ApiException as error:  # the client's word for a TLS failure, which no second try mends
                 raise UnreachableError(
                     f"There is no trusted connection to the API server {self.server} ({what}): "
-                    f"{_first_line(error.reason)}. Look at the cluster's certificate-authority and the user's client-certificate in the kubeconfig."
+                    f"{_first_line(error.reason)}. Look at the cluster's certificate-authority and the user's "
+                    "client-certificate in the kubeconfig."
                 ) from None
+            except LocationValueError:  # urllib3's errors of this kind are ValueErrors too
+                raise KubeconfigError(f"The kubeconfig's server {self.server!r} is no https:// URL.") from None
             except ValueError:
                 # http.client's words quote the header, and so the token
                 raise KubeconfigError(

@@ -35,7 +35,8 @@ def whole(api: Api, nodes: Sequence[Node], *, patience: float, say: Callable[[st
     if kube_proxy.find(api).daemonset is None and (backup is None or backup.daemonset is None):
         raise ProcedureError(
             f"kube-proxy is gone, and ConfigMap {record.LOCATION} holds no backup of it. Nothing was changed. The "
-            "next `pulumi up` in mode replace brings the backup back from the stack's state; on kubeadm clusters `kubeadm init "
+            "next `pulumi up` in mode replace brings the backup back from the stack's state; on kubeadm clusters "
+            "`kubeadm init "
             "phase addon kube-proxy` makes kube-proxy anew."
         )
     objects(api, backup, say)
