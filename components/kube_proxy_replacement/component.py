@@ -8,7 +8,7 @@ from typing import Any, NotRequired, TypedDict
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from . import command, release, settings, values
+from . import command, release, rendering, settings, values
 from .agent_status import AgentStatus
 from .cluster.order import Order
 from .found import Found
@@ -98,7 +98,8 @@ class KubeProxyReplacement(pulumi.ComponentResource):
         cluster = _same_cluster(found, name, provider, self)
 
         # 3. Remove kube-proxy, backed up: the DaemonSet, then the ConfigMap. In coexist mode: it is back.
-        order = _order(told, found, cluster)
+        helm_values = _helm_values(told, found)
+        order = _order(told, found, cluster, _rendered(told, found, helm_values, provider, self))
         step = command.Steps(self, order=order, mark=found.mark, kubeconfig=kubeconfig, context=context)
         daemonset = step.command(f"{name}-daemonset", "kube-proxy-daemonset", depends_on=[found])
         configmap = step.command(f"{name}-configmap", "kube-proxy-configmap", depends_on=[daemonset])
@@ -110,7 +111,7 @@ class KubeProxyReplacement(pulumi.ComponentResource):
             namespace=told.get("namespace", "kube-system"),
             chart=told.get("chart", ""),
             version=told.get("ciliumVersion"),
-            values=_helm_values(told, found),
+            values=helm_values,
             mark=found.mark,
             timeout=told.get("timeoutSeconds", 600),
             provider=provider,
@@ -243,7 +244,34 @@ def _same_cluster(
     return pulumi.Output.all(found.cluster, namespace.metadata.uid).apply(same)
 
 
-def _order(told: Mapping[str, Any], found: Found, cluster: pulumi.Output[str]) -> pulumi.Output[str]:
+def _rendered(
+    told: Mapping[str, Any],
+    found: Found,
+    helm_values: pulumi.Output[dict[str, Any]],
+    provider: pulumi.ProviderResource,
+    parent: pulumi.Resource,
+) -> pulumi.Output[bool]:
+    """True, once the chart renders what the steps will rely on."""
+
+    async def rendered(its: dict[str, Any]) -> bool:
+        parsed, address = settings.parse(its["settings"]), its["address"]
+        opts = pulumi.InvokeOptions(parent=parent, provider=provider)
+        reason = rendering.otherwise(
+            await rendering.objects(parsed, its["values"], opts), parsed, address["host"], int(address["port"])
+        )
+        if reason:
+            raise pulumi.RunError(reason)
+        return True
+
+    plain = {key: value for key, value in told.items() if key not in ("kubeconfig", "values")}
+    return pulumi.Output.all(settings=plain, values=helm_values, address=found.apiServer).apply(rendered)
+
+
+def _order(
+    told: Mapping[str, Any], found: Found, cluster: pulumi.Output[str], rendered: pulumi.Output[bool]
+) -> pulumi.Output[str]:
+    """What the steps are told; nothing is before the chart has been rendered."""
+
     def order(its: dict[str, Any]) -> str:
         parsed = settings.parse(its["settings"])
         return Order(
@@ -260,7 +288,12 @@ def _order(told: Mapping[str, Any], found: Found, cluster: pulumi.Output[str]) -
 
     plain = {key: value for key, value in told.items() if key not in ("kubeconfig", "values")}
     return pulumi.Output.all(
-        settings=plain, cluster=cluster, address=found.apiServer, image=found.image, restart=found.restart
+        settings=plain,
+        cluster=cluster,
+        address=found.apiServer,
+        image=found.image,
+        restart=found.restart,
+        rendered=rendered,
     ).apply(order)
 
 

@@ -28,10 +28,15 @@ STATUS = {"kubeProxyReplacement": "True", "agents": {}, "nodes": {}, "kubeProxy"
 
 
 class Cluster(mocks.Mocks):
-    """Answers as the engine would; `uid` is what the Release's provider reads."""
+    """Answers as the engine would.
 
-    def __init__(self, uid: str) -> None:
+    `uid` is what the Release's provider reads; `says` what the chart renders instead of the value that it was given.
+    """
+
+    def __init__(self, uid: str, says: str = "") -> None:
         self.uid = uid
+        self.says = says
+        self.rendered: list[dict[str, Any]] = []
         self.inputs: dict[str, dict[str, Any]] = {}
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
@@ -50,7 +55,23 @@ class Cluster(mocks.Mocks):
         return f"{args.name}-id", {**args.inputs, **more}
 
     def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
-        return {}
+        """The plugin's `helm:template`: as the chart renders the values that matter."""
+        told = json.loads(args.args["jsonOpts"])
+        self.rendered.append(told)
+        values = told["values"]
+        env = {"KUBERNETES_SERVICE_HOST": values["k8sServiceHost"], "KUBERNETES_SERVICE_PORT": values["k8sServicePort"]}
+        agent = {"name": "cilium-agent", "env": [{"name": key, "value": value} for key, value in env.items()]}
+        config = {"kube-proxy-replacement": self.says or values["kubeProxyReplacement"]}
+        return {
+            "result": [
+                {"kind": "ConfigMap", "metadata": {"name": "cilium-config"}, "data": config},
+                {
+                    "kind": "DaemonSet",
+                    "metadata": {"name": "cilium"},
+                    "spec": {"template": {"spec": {"containers": [agent]}}},
+                },
+            ]
+        }
 
 
 class Monitor(mocks.MockMonitor):
@@ -67,10 +88,10 @@ class Monitor(mocks.MockMonitor):
 
 @pytest.fixture
 def declare() -> Iterator[Callable[..., tuple[Monitor, Cluster]]]:
-    def run(args: dict[str, Any], uid: str = FOUND["cluster"], program: Any = None) -> tuple[Monitor, Cluster]:  # type: ignore[assignment]
+    def run(args: dict[str, Any], uid: str = str(FOUND["cluster"]), says: str = "") -> tuple[Monitor, Cluster]:
         from kube_proxy_replacement import KubeProxyReplacement
 
-        cluster = Cluster(uid)
+        cluster = Cluster(uid, says)
         monitor = Monitor(cluster)
         set_mocks(cluster, project="kube-proxy-replacement", stack="test", preview=False, monitor=monitor)
 
@@ -171,6 +192,29 @@ def test_every_command_carries_the_cluster_and_the_mark(declare: Any) -> None:
         environment = cluster.inputs[name]["environment"]
         assert json.loads(environment["KUBE_PROXY_REPLACEMENT_ORDER"])["cluster"] == FOUND["cluster"]
         assert environment["KUBE_PROXY_REPLACEMENT_MARK"] == FOUND["mark"]
+
+
+def test_a_chart_that_renders_otherwise_is_refused_before_any_command(declare: Any) -> None:
+    with pytest.raises(pulumi.RunError, match="renders kube-proxy-replacement: 'false'.*Nothing was changed"):
+        declare({"mode": "replace"}, says="false")
+
+
+@pytest.mark.parametrize(
+    ("chart", "where"),
+    [
+        ("", {"chart": "cilium", "fetch_opts": {"repo": "https://helm.cilium.io"}}),
+        ("https://charts.example/x", {"chart": "cilium", "fetch_opts": {"repo": "https://charts.example/x"}}),
+        ("oci://registry.example/cilium", {"chart": "oci://registry.example/cilium"}),
+        ("./charts/cilium-1.18.6.tgz", {"path": "charts", "chart": "cilium-1.18.6.tgz"}),
+        ("/srv/cilium", {"path": "/srv", "chart": "cilium"}),
+    ],
+)
+def test_the_chart_that_is_rendered_is_the_releases_own(declare: Any, chart: str, where: dict[str, Any]) -> None:
+    _, cluster = declare({"mode": "replace", "chart": chart, "cilium_version": "1.18.6"})
+
+    told = cluster.rendered[0]
+    assert {key: told[key] for key in ("chart", "path", "fetch_opts") if key in told} == where
+    assert told["values"] == cluster.inputs["kpr-cilium"]["values"]
 
 
 def test_two_clusters_are_refused_before_any_command(declare: Any) -> None:
