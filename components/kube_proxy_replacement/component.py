@@ -196,7 +196,7 @@ def _by_setting(args: KubeProxyReplacementArgs) -> dict[str, Any]:
     balancer = told.get("loadBalancer")
     if balancer is not None:
         told["loadBalancer"] = pulumi.Output.from_input(balancer).apply(
-            lambda its: {_camel(key): value for key, value in its.items()}
+            lambda its: {_camel(key): value for key, value in its.items()} if isinstance(its, Mapping) else its
         )
     if "kubeconfig" in told:
         told["kubeconfig"] = pulumi.Output.secret(told["kubeconfig"])

@@ -9,7 +9,10 @@ import pulumi
 from . import settings
 from .component import KubeProxyReplacementArgs
 
-_OBJECTS = ("values", "loadBalancer")
+_SHAPES = {
+    "values": "it takes Helm values by their names, such as values.bpf.masquerade.",
+    "loadBalancer": "it takes mode, algorithm, acceleration and sessionAffinity.",
+}
 
 
 def arguments(config: pulumi.Config) -> KubeProxyReplacementArgs:
@@ -35,8 +38,10 @@ def arguments(config: pulumi.Config) -> KubeProxyReplacementArgs:
 
 def _value(config: pulumi.Config, name: str) -> Any:
     try:
-        if name in _OBJECTS:
+        if name in _SHAPES:
             value = config.get_object(name)
+            if value and not isinstance(value, dict):
+                raise pulumi.RunError(f"{name}: {value!r} isn't an object; {_SHAPES[name]}")
             return {_snake(k): v for k, v in value.items()} if name == "loadBalancer" and value else value
         if name in ("apiServerPort", "timeoutSeconds"):
             return config.get_int(name)

@@ -62,9 +62,10 @@ def summary(
     lines = {name: _line(its_agents.get(name), readings.get(name), rules.get(name)) for name in names}
     said = {line["kubeProxyReplacement"] for line in lines.values()}
     known = said - {"Unknown"}
+    whole = len(said) == 1 and known <= {"True", "False"}  # «Partial», up to Cilium 1.15, is a mixture on one node
     answers = [reading.answer for reading in readings.values() if reading.answer]
     return {
-        "kubeProxyReplacement": "Unknown" if not known else known.pop() if len(said) == 1 else "Mixed",
+        "kubeProxyReplacement": "Unknown" if not known else known.pop() if whole else "Mixed",
         "agents": {
             "desired": len(names),
             "ready": sum(line["ready"] for line in lines.values()),

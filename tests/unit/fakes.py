@@ -161,19 +161,21 @@ class Clock:
 
     Attributes:
         now: the time; sleeping moves it.
+        pace: how many seconds a second of sleep takes, for tests that would look too often.
         on_sleep: is told the time after each sleep; the place for a world that goes on meanwhile.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pace: float = 1) -> None:
         self.now = 1000.0
         self.start = self.now
+        self.pace = pace
         self.on_sleep: Callable[[float], None] = lambda _: None
 
     def monotonic(self) -> float:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        self.now += seconds
+        self.now += seconds * self.pace
         self.on_sleep(self.now - self.start)
 
     @property

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from kube_proxy_replacement.settings import NAMES, Settings, SettingsError, parse, unknown
 
 ROOT = Path(__file__).parents[2]

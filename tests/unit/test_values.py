@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from kube_proxy_replacement.settings import parse
 from kube_proxy_replacement.values import agent_image, helm_values, merged
 
@@ -55,11 +56,12 @@ class TestSettings:
         assert values_of(hubble=hubble)["hubble"]["enabled"] is hubble
 
 
-class TestWhoWins:
-    pods = {"ipam": {"mode": "cluster-pool", "operator": {"clusterPoolIPv4MaskSize": 24}}}
+POD_ADDRESSES = {"ipam": {"mode": "cluster-pool", "operator": {"clusterPoolIPv4MaskSize": 24}}}
 
+
+class TestWhoWins:
     def test_what_the_cluster_uses_is_under_the_user_s_values(self) -> None:
-        values = values_of(self.pods, values={"ipam": {"mode": "kubernetes"}, "bpf": {"masquerade": True}})
+        values = values_of(POD_ADDRESSES, values={"ipam": {"mode": "kubernetes"}, "bpf": {"masquerade": True}})
         assert values["ipam"] == {"mode": "kubernetes", "operator": {"clusterPoolIPv4MaskSize": 24}}
         assert values["bpf"] == {"masquerade": True}
 
@@ -101,17 +103,18 @@ class TestMerged:
         assert (under, over) == ({"a": {"b": 1}}, {"a": {"c": 2}})
 
 
-class TestAgentImage:
-    chart = {
-        "image": {
-            "override": None,
-            "repository": "quay.io/cilium/cilium",
-            "tag": "v1.18.6",
-            "digest": "sha256:42",
-            "useDigest": True,
-        }
+CHART = {
+    "image": {
+        "override": None,
+        "repository": "quay.io/cilium/cilium",
+        "tag": "v1.18.6",
+        "digest": "sha256:42",
+        "useDigest": True,
     }
+}
 
+
+class TestAgentImage:
     @pytest.mark.parametrize(
         ("image", "expected"),
         [
@@ -125,8 +128,8 @@ class TestAgentImage:
         ],
     )
     def test_as_the_chart_writes_it(self, image: dict[str, Any], expected: str) -> None:
-        assert agent_image(self.chart, {"image": image}) == expected
+        assert agent_image(CHART, {"image": image}) == expected
 
     @pytest.mark.parametrize("values", [{}, {"image": None}])
     def test_without_own_values_it_is_the_chart_s(self, values: dict[str, Any]) -> None:
-        assert agent_image(self.chart, values) == "quay.io/cilium/cilium:v1.18.6@sha256:42"
+        assert agent_image(CHART, values) == "quay.io/cilium/cilium:v1.18.6@sha256:42"

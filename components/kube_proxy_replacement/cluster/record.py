@@ -21,6 +21,8 @@ LOCATION = f"{NAMESPACE}/{NAME}"
 _COLLECTION = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
 _PATH = f"{_COLLECTION}/{NAME}"
 
+_KEYS = ("record.json", "daemonset.json", "configmap.json", "kubeadm.json", "uncleaned.json")
+
 # What the API server sets itself, or what names an object that won't be there any more.
 _VOLATILE_METADATA = (
     "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "managedFields", "selfLink",
@@ -113,16 +115,13 @@ def _data(record: Record) -> dict[str, str]:
         "daemonset.json": _json(record.daemonset),
         "configmap.json": _json(record.configmap),
         "kubeadm.json": _json(record.kubeadm),
-    }
-    return {
-        **data,
-        "sha256": _digest(data),
         "uncleaned.json": _json(sorted(record.uncleaned)),
     }
+    return {**data, "sha256": _digest(data)}
 
 
 def _parse(data: Mapping[str, str]) -> Record:
-    kept = {key: data.get(key, "") for key in ("record.json", "daemonset.json", "configmap.json", "kubeadm.json")}
+    kept = {key: data.get(key, "") for key in _KEYS}
     if data.get("sha256") != _digest(kept):
         raise ProcedureError(
             f"The backup of kube-proxy in ConfigMap {LOCATION} was changed by someone: its checksum is wrong. Nothing "
@@ -135,7 +134,7 @@ def _parse(data: Mapping[str, str]) -> Record:
         daemonset=json.loads(kept["daemonset.json"]),
         configmap=json.loads(kept["configmap.json"]),
         kubeadm=json.loads(kept["kubeadm.json"]),
-        uncleaned=frozenset(json.loads(data.get("uncleaned.json") or "[]")),
+        uncleaned=frozenset(json.loads(kept["uncleaned.json"])),
     )
 
 

@@ -99,9 +99,17 @@ def pods(api: Api, daemonset: Object | None) -> list[Object]:
     """kube-proxy's pods by its DaemonSet's selector, those that are ending included."""
     if daemonset is None:
         return []
-    labels = daemonset["spec"]["selector"].get("matchLabels") or {}
-    selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
-    return api.list(f"/api/v1/namespaces/{kube_proxy.NAMESPACE}/pods", labelSelector=selector)
+    selector = daemonset["spec"]["selector"]
+    terms = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
+    terms += [_term(its) for its in selector.get("matchExpressions") or []]
+    return api.list(f"/api/v1/namespaces/{kube_proxy.NAMESPACE}/pods", labelSelector=",".join(terms))
+
+
+def _term(its: Object) -> str:
+    """A LabelSelectorRequirement in the words of a `labelSelector` query."""
+    if its["operator"] in ("Exists", "DoesNotExist"):
+        return ("!" if its["operator"] == "DoesNotExist" else "") + str(its["key"])
+    return f"{its['key']} {its['operator'].lower()} ({','.join(its.get('values') or [])})"
 
 
 def _disable_in_kubeadm(api: Api, backup: Record, say: Callable[[str], None]) -> Record:

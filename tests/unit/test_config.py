@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pulumi
+import pytest
+
+from kube_proxy_replacement.config import arguments
+from kube_proxy_replacement.settings import NAMES
+
+PROJECT = "kube-proxy-replacement"
+
+
+@pytest.fixture(autouse=True)
+def no_config_of_others(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("PULUMI_CONFIG", raising=False)
+    yield
+    pulumi.runtime.set_all_config({}, [])
+
+
+def read(secrets: tuple[str, ...] = (), **given: str) -> dict[str, Any]:
+    """The arguments from a stack's configuration; every value is text there, as the engine hands it over."""
+    pulumi.runtime.set_all_config(
+        {f"{PROJECT}:{name}": value for name, value in given.items()}, [f"{PROJECT}:{name}" for name in secrets]
+    )
+    return dict(arguments(pulumi.Config(PROJECT)))
+
+
+def test_every_setting_arrives_under_its_argument_s_name_and_as_its_type() -> None:
+    given = read(
+        secrets=("kubeconfig",),
+        mode="replace",
+        apiServerHost="api.example",
+        apiServerPort="7443",
+        ciliumVersion="1.18.6",
+        chart="oci://registry.example/cilium",
+        namespace="network",
+        releaseName="mesh",
+        kubeconfig="content",
+        kubeContext="prod",
+        values=json.dumps({"bpf": {"masquerade": True}}),
+        strategy="all-at-once",
+        loadBalancer=json.dumps({"mode": "dsr", "sessionAffinity": True}),
+        hubble="false",
+        timeoutSeconds="30",
+        verify="status",
+    )
+    assert given == {
+        "mode": "replace",
+        "api_server_host": "api.example",
+        "api_server_port": 7443,
+        "cilium_version": "1.18.6",
+        "chart": "oci://registry.example/cilium",
+        "namespace": "network",
+        "release_name": "mesh",
+        "kubeconfig": "content",
+        "kube_context": "prod",
+        "values": {"bpf": {"masquerade": True}},
+        "strategy": "all-at-once",
+        "load_balancer": {"mode": "dsr", "session_affinity": True},
+        "hubble": False,
+        "timeout_seconds": 30,
+        "verify": "status",
+    }
+    assert len(given) == len(NAMES)
+
+
+def test_what_is_empty_is_not_set() -> None:
+    assert read(mode="replace", chart="", kubeconfig="", apiServerHost="") == {"mode": "replace"}
+
+
+def test_a_helm_value_s_name_stays_as_it_is() -> None:
+    values = {"k8sServiceHost": {"camelCase": [{"aB": 1}]}}
+    assert read(mode="replace", values=json.dumps(values))["values"] == values
+
+
+def test_settings_of_other_projects_are_none_of_ours() -> None:
+    pulumi.runtime.set_all_config({f"{PROJECT}:mode": "coexist", "kubernetes:context": "x", "other:colour": "blue"}, [])
+    assert arguments(pulumi.Config(PROJECT)) == {"mode": "coexist"}
+
+
+def test_a_setting_that_does_not_exist_is_named_with_the_nearest() -> None:
+    with pytest.raises(pulumi.RunError, match="'apiServerHosts': there is no such setting; did you mean apiServerHost"):
+        read(mode="replace", apiServerHosts="192.0.2.10")
+
+
+def test_a_setting_that_does_not_exist_is_found_also_where_the_engine_passes_it_by_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PULUMI_CONFIG", json.dumps({f"{PROJECT}:mode": "replace", f"{PROJECT}:hubbel": "true"}))
+    with pytest.raises(pulumi.RunError, match="did you mean hubble"):
+        read()
+
+
+class TestKubeconfig:
+    def test_plain_text_is_refused_and_not_quoted(self) -> None:
+        with pytest.raises(pulumi.RunError, match=r"kubeconfig: it is plain text.*--secret") as caught:
+            read(mode="replace", kubeconfig="hunter2")
+        assert "hunter2" not in str(caught.value)
+
+    def test_a_secret_of_another_name_does_not_make_it_one(self) -> None:
+        with pytest.raises(pulumi.RunError, match="plain text"):
+            read(secrets=("kubeContext",), mode="replace", kubeconfig="hunter2")
+
+    def test_an_encrypted_one_is_taken(self) -> None:
+        assert read(secrets=("kubeconfig",), mode="replace", kubeconfig="hunter2")["kubeconfig"] == "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("apiServerPort", "https"),
+        ("timeoutSeconds", "10m"),
+        ("hubble", "yes"),
+        ("values", "bpf.masquerade=true"),
+        ("loadBalancer", "dsr"),
+        ("loadBalancer", '"dsr"'),
+        ("loadBalancer", "[1]"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_by_its_setting_s_name(name: str, value: str) -> None:
+    with pytest.raises(pulumi.RunError, match=rf"^{name}: "):
+        read(mode="replace", **{name: value})
+
+
+@pytest.mark.parametrize("value", ['"dsr"', "[1]", "5"])
+def test_a_load_balancer_that_is_no_object_is_told_what_it_must_be(value: str) -> None:
+    with pytest.raises(pulumi.RunError, match=r"loadBalancer: .*mode.*algorithm"):
+        read(mode="replace", loadBalancer=value)

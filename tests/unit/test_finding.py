@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pulumi.output import UNKNOWN
+
+from kube_proxy_replacement import finding, looking
+from kube_proxy_replacement.chart import ChartError
+from kube_proxy_replacement.cluster import kube_proxy, record
+from kube_proxy_replacement.cluster.errors import ApiError, KubeconfigError, ProcedureError
+from kube_proxy_replacement.settings import SettingsError
+
+from .fakes import FakeApi, kubeadm_objects, namespace, node
+
+SECRET = "hunter2"
+SEEN = looking.Found(
+    cluster="uid-a",
+    server="https://192.0.2.10:6443",
+    api_server={"host": "192.0.2.10", "port": 6443, "source": "ConfigMap kube-system/kube-proxy"},
+    pod_addresses={"ipam": {"mode": "kubernetes"}},
+    image="quay.io/cilium/cilium:v1.18.6",
+    mark="",
+    findings=[],
+    restart=[],
+    notes=["agents reach the API server at 192.0.2.10:6443"],
+)
+RECORD = "/api/v1/namespaces/kube-system/configmaps/kube-proxy-replacement"
+
+
+@pytest.fixture
+def look(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A look that finds SEEN, or raises what is put into the list; it notes there what it was asked."""
+    asked: list[Any] = []
+
+    def answer(settings: dict[str, Any], before: dict[str, Any], folder: Path) -> looking.Found:
+        if asked and isinstance(asked[-1], Exception):
+            raise asked[-1]
+        asked.append((settings, before, folder))
+        return SEEN
+
+    monkeypatch.setattr(looking, "look", answer)
+    return asked
+
+
+def recorded(**changes: Any) -> dict[str, Any]:
+    """What a run has recorded, and what the next check gives, but for the changes."""
+    return {"mode": "replace", **SEEN.as_inputs(), "__provider": "name", **changes}
+
+
+class TestCheck:
+    def test_what_was_found_stands_beside_the_settings(self, look: list[Any]) -> None:
+        result = finding.check({}, {"mode": "replace", "kubeconfig": SECRET, "chart": None, "cluster": None})
+        assert result.failures == []
+        assert result.inputs == {"mode": "replace", "kubeconfig": SECRET, **SEEN.as_inputs()}
+
+    def test_the_look_is_told_the_settings_the_last_run_and_the_program_s_folder(
+        self, look: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        before = recorded()
+        finding.check(before, {"mode": "replace", "cluster": None, "mark": None, "__provider": "name"})
+        assert look == [({"mode": "replace"}, before, tmp_path)]
+
+    @pytest.mark.parametrize(
+        "unknown",
+        [
+            {"kubeconfig": UNKNOWN},
+            {"kubeContext": UNKNOWN},
+            {"values": {"a": {"b": [1, UNKNOWN]}}},
+            {"loadBalancer": {"mode": UNKNOWN}},
+        ],
+    )
+    def test_a_setting_that_is_not_known_yet_is_left_to_the_run_and_nothing_is_looked_at(
+        self, look: list[Any], unknown: dict[str, Any]
+    ) -> None:
+        inputs = {"mode": "replace", "cluster": None, **unknown}
+        result = finding.check({}, inputs)
+        assert (result.inputs, result.failures, look) == (inputs, [], [])
+
+    def test_every_reason_is_a_failure_of_its_own(self, look: list[Any]) -> None:
+        look.append(SettingsError(["mode: no", "chart: no"]))
+        result = finding.check({}, {"mode": "x"})
+        assert [failure.reason for failure in result.failures] == ["mode: no", "chart: no"]
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            ProcedureError("no nodes"),
+            ApiError("GET /: 403 no", status=403, reason="Forbidden"),
+            KubeconfigError("no context"),
+            ChartError("chart", "can't be found", "Write another"),
+        ],
+    )
+    def test_whatever_says_no_says_it_in_its_own_words(self, look: list[Any], error: Exception) -> None:
+        look.append(error)
+        result = finding.check({}, {"mode": "replace"})
+        assert [failure.reason for failure in result.failures] == [str(error)]
+
+    def test_no_failure_names_a_property_whose_value_pulumi_would_show(self, look: list[Any]) -> None:
+        for error in (SettingsError(["a", "b"]), ProcedureError("c"), ChartError("chart", "d", "e")):
+            look.append(error)
+            assert {failure.property for failure in finding.check({}, {"kubeconfig": SECRET}).failures} == {""}
+
+
+@pytest.fixture
+def chart(tmp_path: Path) -> str:
+    """The smallest chart."""
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: cilium\nversion: 1.18.6\n")
+    (tmp_path / "values.yaml").write_text('kubeProxyReplacement: "false"\nimage: {repository: a, tag: b}\n')
+    return str(tmp_path)
+
+
+def content(**changes: Any) -> str:
+    """A kubeconfig, with a secret in each place where one can be."""
+    parts: dict[str, Any] = {
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "users": [{"name": "u", "user": {"token": SECRET}}],
+        "current-context": "x",
+    }
+    return json.dumps(parts | changes)
+
+
+OIDC = {"auth-provider": {"name": "oidc", "config": {"client-secret": SECRET, "refresh-token": SECRET}}}
+
+
+@pytest.mark.parametrize(
+    "kubeconfig",
+    [
+        SECRET,
+        f"password: *{SECRET}",
+        f"password: !{SECRET} x",
+        f"- {SECRET}",
+        f"a: [{SECRET}",
+        {"users": SECRET},
+        content(contexts=SECRET),
+        content(contexts=[SECRET]),
+        content(contexts=[{"name": "x", "context": SECRET}]),
+        content(clusters=[{"name": "c", "cluster": SECRET}]),
+        content(users=SECRET),
+        content(users=[{"name": "u", "user": SECRET}]),
+        content(users=[{"name": "u", "token": SECRET}]),
+        content(users=[{"name": "u", "user": OIDC}]),
+        content(users=[{"name": "u", "user": {"token": f"{SECRET}\n{SECRET}"}}]),
+        content(users=[{"name": "u", "user": {"token": f"{SECRET}–"}}]),
+        content(users=[{"name": "u", "user": {"client-certificate-data": SECRET, "client-key-data": SECRET}}]),
+        content(**{"current-context": ""}),
+        content(**{"current-context": "y"}),
+    ],
+)
+def test_a_kubeconfig_that_cannot_be_used_is_refused_and_never_quoted(
+    chart: str, kubeconfig: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(looking, "_PATIENCE", 0)
+    result = finding.check({}, {"mode": "replace", "chart": chart, "kubeconfig": kubeconfig})
+    assert result.failures
+    assert SECRET not in "".join(failure.reason for failure in result.failures)
+    printed = capfd.readouterr()
+    assert SECRET not in printed.out + printed.err
+
+
+class TestDiff:
+    def test_the_same_is_no_change(self) -> None:
+        assert finding.diff(recorded(), recorded()).changes is False
+
+    def test_numbers_come_back_from_the_state_as_floats_and_are_no_change(self) -> None:
+        state = json.loads(json.dumps(recorded(timeoutSeconds=600)), parse_int=float)
+        assert finding.diff(state, recorded(timeoutSeconds=600)).changes is False
+
+    @pytest.mark.parametrize(
+        "told",
+        [
+            {"notes": ["else"]},
+            {"findings": ["kube-proxy's DaemonSet is back"]},
+            {"restart": ["uid"]},
+            {"server": "https://127.0.0.1:7443"},
+            {"__provider": "another name"},
+        ],
+    )
+    def test_what_is_only_told_is_no_change(self, told: dict[str, Any]) -> None:
+        assert finding.diff(recorded(), recorded(**told)).changes is False
+
+    def test_what_a_run_adds_to_the_state_is_no_change(self) -> None:
+        assert finding.diff(recorded(backup="{}"), recorded()).changes is False
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"mark": "abc"},
+            {"mode": "coexist"},
+            {"cluster": "uid-b"},
+            {"image": "other"},
+            {"apiServer": {"host": "192.0.2.11", "port": 6443, "source": "ConfigMap kube-system/kube-proxy"}},
+            {"podAddresses": {}},
+            {"hubble": False},
+            {"values": {"a": 1}},
+            {"kubeconfig": "new"},
+            {"kubeconfig": UNKNOWN},
+        ],
+    )
+    def test_a_new_mark_a_setting_or_a_finding_that_is_used_is_a_change(self, changed: dict[str, Any]) -> None:
+        assert finding.diff(recorded(), recorded(**changed)).changes is True
+
+    @pytest.mark.parametrize("setting", ["values", "kubeContext", "hubble"])
+    def test_a_setting_that_is_gone_is_a_change(self, setting: str) -> None:
+        assert finding.diff(recorded(**{setting: "x"}), recorded()).changes is True
+
+    def test_a_setting_that_was_none_and_is_gone_is_no_change(self) -> None:
+        assert finding.diff(recorded(values=None), recorded()).changes is False
+
+    def test_a_first_run_is_a_change(self) -> None:
+        assert finding.diff({}, recorded()).changes is True
+
+
+class TestRecording:
+    @pytest.fixture
+    def api(self, monkeypatch: pytest.MonkeyPatch) -> FakeApi:
+        """A kubeadm cluster with kube-proxy on one node."""
+        objects = kubeadm_objects()
+        api = FakeApi().put(namespace("kube-system", "uid-a"), node("n1"), *objects.values())
+
+        class Connect:
+            asked: tuple[Any, ...] = ()
+
+            @classmethod
+            def connect(cls, *given: Any) -> FakeApi:
+                cls.asked = given
+                return api
+
+        monkeypatch.setattr(finding, "Api", Connect)
+        self.connect = Connect
+        return api
+
+    def bare(self) -> dict[str, Any]:
+        objects = kubeadm_objects()
+        return {
+            "daemonset": record.bare(objects["daemonset"]),
+            "configmap": record.bare(objects["configmap"]),
+            "kubeadm": None,
+        }
+
+    def test_the_state_has_its_own_copy_of_kube_proxy_before_anything_is_removed(self, api: FakeApi) -> None:
+        outs = finding.create(recorded()).outs
+        assert json.loads(outs["backup"]) == self.bare()
+        assert api.changes() == []
+
+    def test_it_is_read_with_the_credentials_that_the_settings_give(self, api: FakeApi) -> None:
+        finding.create(recorded(kubeconfig=SECRET, kubeContext="prod"))
+        assert self.connect.asked == (SECRET, "prod")
+
+    def test_what_is_recorded_is_what_was_found_with_the_notes_taken_as_told(self, api: FakeApi) -> None:
+        outs = finding.create(recorded(findings=["wrong"], restart=["uid"])).outs
+        assert {key: outs[key] for key in recorded()} == recorded(findings=[], notes=[], restart=["uid"])
+
+    def test_two_creations_have_two_ids(self, api: FakeApi) -> None:
+        assert finding.create(recorded()).id != finding.create(recorded()).id
+
+    def test_after_the_removal_the_copy_is_the_record_s(self, api: FakeApi) -> None:
+        kept = self.bare() | {"kubeadm": {"before": "a", "after": "b"}}
+        record.write(api, record.Record(cluster="uid-a", release="kube-system/cilium", **kept))
+        del api.objects[kube_proxy.DAEMONSET], api.objects[kube_proxy.CONFIGMAP]
+        outs = finding.update(recorded(backup=json.dumps(self.bare())), recorded()).outs
+        assert json.loads(outs["backup"]) == kept
+
+    def test_a_kube_proxy_that_was_changed_since_is_copied_as_it_is_now(self, api: FakeApi) -> None:
+        before = json.dumps(self.bare())
+        api.objects[kube_proxy.DAEMONSET]["spec"]["template"]["spec"]["containers"][0]["image"] = "newer"
+        outs = finding.update(recorded(backup=before), recorded()).outs
+        copy = json.loads(outs["backup"])["daemonset"]
+        assert copy["spec"]["template"]["spec"]["containers"][0]["image"] == "newer"
+
+    def test_a_record_that_was_deleted_comes_back_from_the_state_s_copy(self, api: FakeApi) -> None:
+        del api.objects[kube_proxy.DAEMONSET], api.objects[kube_proxy.CONFIGMAP]
+        outs = finding.update(recorded(backup=json.dumps(self.bare())), recorded(namespace="net")).outs
+        kept = record.read(api)
+        assert kept is not None
+        assert (kept.daemonset, kept.configmap) == (self.bare()["daemonset"], self.bare()["configmap"])
+        assert (kept.cluster, kept.release) == ("uid-a", "net/cilium")
+        assert kept.uncleaned == {"uid-of-n1"}
+        assert json.loads(outs["backup"]) == self.bare()
+
+    def test_a_record_that_is_there_is_never_overwritten_by_the_state_s_copy(self, api: FakeApi) -> None:
+        record.write(api, record.Record(cluster="uid-a", release="kube-system/cilium", uncleaned=frozenset({"x"})))
+        before = api.objects[RECORD]["data"]
+        finding.update(recorded(backup=json.dumps(self.bare())), recorded())
+        assert api.objects[RECORD]["data"] == before
+
+    def test_a_record_that_was_changed_by_someone_is_refused(self, api: FakeApi) -> None:
+        record.write(api, record.Record(cluster="uid-a", release="kube-system/cilium"))
+        api.objects[RECORD]["data"]["daemonset.json"] = "{}"
+        with pytest.raises(ProcedureError, match="checksum"):
+            finding.update(recorded(backup=json.dumps(self.bare())), recorded())

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kube_proxy_replacement import run
+from kube_proxy_replacement.cluster.errors import KubeconfigError, ProcedureError
+from kube_proxy_replacement.cluster.order import Order
+
+from .fakes import FakeApi, namespace
+
+ORDER = Order(
+    cluster="uid-a",
+    mode="replace",
+    namespace="kube-system",
+    release="cilium",
+    host="192.0.2.10",
+    port=6443,
+    image="quay.io/cilium/cilium:v1.18.6",
+    timeout=600,
+)
+STEP = ("kube-proxy-daemonset", "create")
+
+
+class Run:
+    """`main` with a stand-in for the API server and for the step.
+
+    Attributes:
+        connected: what the connection was made with.
+        done: what the step was told.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.api = FakeApi().put(namespace("kube-system", "uid-a"))
+        self.connected: list[Any] = []
+        self.done: list[Order] = []
+        self.step: Callable[[Any], None] = lambda say: None
+        outer = self
+
+        class Connect:
+            @staticmethod
+            def connect(kubeconfig: str | None, context: str | None, *, patience: float) -> FakeApi:
+                outer.connected.append((kubeconfig, context, patience))
+                return outer.api
+
+        def step(api: Any, order: Order, say: Any) -> None:
+            assert api is self.api
+            self.done.append(order)
+            self.step(say)
+
+        monkeypatch.setattr(run, "Api", Connect)
+        monkeypatch.setitem(run.STEPS, STEP, step)
+
+    def main(self, *arguments: str, **environment: str) -> int:
+        told = {"ORDER": ORDER.to_json(), **environment}
+        return run.main(list(arguments or STEP), {f"KUBE_PROXY_REPLACEMENT_{k}": v for k, v in told.items()})
+
+
+@pytest.fixture
+def it(monkeypatch: pytest.MonkeyPatch) -> Run:
+    return Run(monkeypatch)
+
+
+def test_the_names_that_are_in_people_s_states_are_all_there() -> None:
+    steps = ("kube-proxy-daemonset", "kube-proxy-configmap", "way-back", "agents")
+    assert set(run.STEPS) == {(step, verb) for step in steps for verb in ("create", "update", "delete")}
+
+
+def test_a_step_is_done_with_its_order(it: Run) -> None:
+    assert it.main() == 0
+    assert it.done == [ORDER]
+
+
+def test_what_it_says_goes_to_standard_output(it: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    it.step = lambda say: say("agents 2/3 replacing")
+    it.main()
+    assert capsys.readouterr() == ("agents 2/3 replacing\n", "")
+
+
+@pytest.mark.parametrize(
+    ("environment", "connected"),
+    [
+        ({}, (None, None)),
+        ({"KUBECONFIG": "content", "CONTEXT": "prod"}, ("content", "prod")),
+        ({"CONTEXT": "prod"}, (None, "prod")),
+    ],
+)
+def test_the_kubeconfig_and_the_context_are_those_that_it_was_told(
+    it: Run, environment: dict[str, str], connected: tuple[str | None, str | None]
+) -> None:
+    it.main(**environment)
+    assert [entry[:2] for entry in it.connected] == [connected]
+
+
+def test_an_api_server_that_restarts_is_waited_for(it: Run) -> None:
+    it.main()
+    assert it.connected[0][2] >= 60
+
+
+def test_another_cluster_is_refused_before_the_step(it: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    it.api.put(namespace("kube-system", "uid-b"))
+    assert it.main() == 1
+    assert it.done == []
+    error = capsys.readouterr().err
+    assert "uid-a" in error
+    assert "uid-b" in error
+    assert it.api.changes() == []
+
+
+@pytest.mark.parametrize("error", [ProcedureError("node-2: because\nthat"), KubeconfigError("no such context")])
+def test_a_step_that_cannot_be_done_says_why_without_a_traceback(
+    it: Run, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def fail(say: Any) -> None:
+        raise error
+
+    it.step = fail
+    assert it.main() == 1
+    assert capsys.readouterr() == ("", f"{error}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["kube-proxy-daemonset"], ["agents", "destroy"], ["agents", "create", "x"], ["no-step", "create"]]
+)
+def test_a_wrong_call_is_told_every_right_one(
+    it: Run, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert it.main(*arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert all(" ".join(step) in output.err for step in run.STEPS)
+    assert it.connected == []
+
+
+def test_no_line_is_so_long_that_the_command_plugin_hangs_on_it(it: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    it.step = lambda say: say("é" * 100_000 + "\nnext")
+    it.main()
+    first, second = capsys.readouterr().out.splitlines()
+    assert len(first.encode()) < 64 * 1024
+    assert second == "next"
+
+
+def test_nothing_that_it_prints_holds_the_kubeconfig(it: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(say: Any) -> None:
+        say("progress")
+        raise ProcedureError("failed")
+
+    it.step = fail
+    it.main(KUBECONFIG="hunter2")
+    output = capsys.readouterr()
+    assert "hunter2" not in output.out + output.err
+
+
+def test_an_order_of_a_newer_program_is_read(it: Run) -> None:
+    newer = json.loads(ORDER.to_json()) | {"invented_later": {"a": 1}}
+    assert it.main(ORDER=json.dumps(newer)) == 0
+    assert it.done == [ORDER]
