@@ -178,7 +178,9 @@ class KubeProxyReplacement(pulumi.ComponentResource):
             return given
         return kubernetes.Provider(
             f"{name}-kubernetes",
-            kubeconfig=kubeconfig,
+            # the SDK fills in None from $KUBECONFIG, and the state would hold one person's path; the plugin takes ""
+            # as not set, and asks the environment itself
+            kubeconfig="" if kubeconfig is None else kubeconfig,
             context=context,
             # without it a kubeconfig whose cluster stanza changes replaces the provider, and Cilium with it
             cluster_identifier=f"kube-proxy-replacement/{pulumi.get_stack()}/{name}",

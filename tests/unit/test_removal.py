@@ -251,7 +251,9 @@ class TestConfigMap:
         backup = world.back_up()
         world.remove_daemonset(backup)
         world.objects[kube_proxy.CONFIGMAP]["data"]["config.conf"] += "\nmode: nftables"
-        with pytest.raises(ProcedureError, match=r"ConfigMap was changed.*not deleted; run again"):
+        with pytest.raises(
+            ProcedureError, match=r"ConfigMap was changed.*not deleted\. The DaemonSet is removed.*Run again"
+        ):
             world.remove_configmap(backup)
         assert kube_proxy.CONFIGMAP in world.objects
 

@@ -67,6 +67,7 @@ def run(
             ended = _ended(api, task, waiting)
             for name, outcome in ended.items():
                 outcomes[waiting.pop(name).name] = outcome
+                api.delete(f"{_COLLECTION}/{name}", grace_seconds=0)
             if ended:
                 progress = time.monotonic()
                 say(f"{task}: {len(outcomes)}/{len(nodes)} nodes")

@@ -56,6 +56,12 @@ def remove_daemonset(
                 "kube-proxy's DaemonSet was changed while it was backed up. Nothing was removed; run again."
             )
         api.delete(kube_proxy.DAEMONSET, uid=live["metadata"]["uid"])
+        if api.find(kube_proxy.DAEMONSET) is not None:
+            raise ProcedureError(
+                "kube-proxy's DaemonSet was put back by something else (a GitOps controller, an addon manager) "
+                "as it was "
+                "removed. Its ConfigMap and Cilium were not touched. Switch that off, then run again."
+            )
         say("kube-proxy's DaemonSet is deleted; its rules stay in the kernels until Cilium routes")
     if backup.daemonset is None:
         return
@@ -81,17 +87,17 @@ def remove_configmap(api: Api, backup: Record, say: Callable[[str], None]) -> Re
             "kube-proxy's DaemonSet is back: something else (an addon manager, a GitOps controller, kubeadm) has put "
             "it there after it was deleted. Its ConfigMap was not touched. Switch that off, then run again."
         )
+    live = api.find(kube_proxy.CONFIGMAP)
+    if live is not None and backup.configmap != record.bare(live):
+        raise ProcedureError(
+            "kube-proxy's ConfigMap was changed while it was backed up, and was not deleted. The DaemonSet is "
+            "removed, its "
+            "rules still route; Cilium was not touched. Run again."
+        )
     if backup.had_kube_proxy:
         backup = _disable_in_kubeadm(api, backup, say)
-    live = api.find(kube_proxy.CONFIGMAP)
-    if live is None:
-        return backup
-    if backup.configmap != record.bare(live):
-        raise ProcedureError(
-            "kube-proxy's ConfigMap was changed while it was backed up. It was not deleted; run again."
-        )
-    api.delete(kube_proxy.CONFIGMAP, uid=live["metadata"]["uid"])
-    say(f"kube-proxy's ConfigMap is deleted; both are backed up in ConfigMap {record.LOCATION}")
+    if live is not None and api.delete(kube_proxy.CONFIGMAP, uid=live["metadata"]["uid"]):
+        say(f"kube-proxy's ConfigMap is deleted; both are backed up in ConfigMap {record.LOCATION}")
     return backup
 
 

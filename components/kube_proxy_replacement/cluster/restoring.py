@@ -73,6 +73,7 @@ def wait_until_routing(api: Api, nodes: Sequence[Node], *, patience: float, say:
         )
     elsewhere = scheduling.left_out(found.daemonset["spec"]["template"]["spec"], nodes)
     wanted = [node for node in nodes if node.name not in elsewhere]
+    mode = found.mode
     routing: set[str] = set()
     reasons: dict[str, str] = {}
 
@@ -81,7 +82,7 @@ def wait_until_routing(api: Api, nodes: Sequence[Node], *, patience: float, say:
         expected = ServiceTable.read(api).ready_endpoints()
         left = [node.name for node in wanted if node.name not in routing]
         with ThreadPoolExecutor(_WORKERS) as pool:
-            answers = pool.map(lambda name: _why_not(api, pods.get(name), found, expected), left)
+            answers = pool.map(lambda name: _why_not(api, pods.get(name), mode, expected), left)
             for name, reason in zip(left, answers, strict=True):
                 if reason:
                     reasons[name] = reason
@@ -109,7 +110,7 @@ def _create(api: Api, kind: str, body: Object, say: Callable[[str], None]) -> No
 def _why_not(
     api: Api,
     pod: Object | None,
-    found: kube_proxy.KubeProxy,
+    mode: kube_proxy.ProxyMode,
     expected: rules.Expected,
 ) -> str:
     """Why kube-proxy doesn't route on the node of this pod, or "" where it does."""
@@ -118,7 +119,7 @@ def _why_not(
     name = pod["metadata"]["name"]
     if not is_ready(pod):
         return f"its pod {name} isn't running: {_state(pod)}"
-    if found.mode == "ipvs":
+    if mode == "ipvs":
         return ""  # its tables can't be read with its image; replace mode refuses ipvs, so it was never gone
 
     def output(command: list[str]) -> str:
@@ -132,7 +133,7 @@ def _why_not(
     try:
         for family in families:
             mine = {key: value for key, value in expected.items() if (":" in key[0]) == (family == "6")}
-            if found.mode == "nftables":
+            if mode == "nftables":
                 text = output(["nft", "list", "table", "ip6" if family == "6" else "ip", "kube-proxy"])
                 missing += rules.missing_routes_nft(text.splitlines(), mine)
             else:

@@ -16,6 +16,19 @@ from .errors import ProcedureError
 from .nodes import Node
 from .waiting import Standing
 
+_REPLACING = (
+    "\nNo leftover rule was cleaned in this run: where kube-proxy's rules still are, they go on routing, to the "
+    "endpoints "
+    "of the moment when it was removed. The release has the new configuration. Look at these agents (kubectl "
+    "logs, kubectl "
+    "describe), then run `pulumi up` again; or set mode to coexist, which brings kube-proxy back first."
+)
+_BESIDE = (
+    "\nkube-proxy is there and routes on every node. The release has the new configuration. Look at these agents "
+    "(kubectl "
+    "logs, kubectl describe), then run `pulumi up` again."
+)
+
 
 def wait(
     api: Api,
@@ -73,7 +86,7 @@ def wait(
     raise ProcedureError(
         f"{len(failed)} agents aren't {word}, {patience:.0f} s without progress:\n  "
         + "\n  ".join(failed[:20])
-        + ("\nNo leftover rule was cleaned on any node." if replacing else "\nkube-proxy routes on every node.")
+        + (_REPLACING if replacing else _BESIDE)
     )
 
 
@@ -106,5 +119,6 @@ def _text(count: int, total: int, word: str, left: Sequence[str], reasons: dict[
     if not left:
         return text
     reason = reasons[left[0]]
-    state = "restarting" if "restart" in reason or "no agent" in reason else reason.partition(":")[0]
+    state = "restarting" if "restart" in reason or "no agent" in reason else reason.rpartition("; ")[0] or reason
+    state = state if state.startswith("says") else state.partition(":")[0]
     return f"{text}, {state}: {', '.join(left[:3])}{' …' if len(left) > 3 else ''}"
