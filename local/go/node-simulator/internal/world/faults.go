@@ -1,0 +1,81 @@
+package world
+
+import (
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Fault is the name of a node's annotation that makes something fail on that node.
+type Fault string
+
+// The faults that a node's annotations can ask for, each with the value "true".
+const (
+	APIServerUnreachable   Fault = "simulator/api-server-unreachable"
+	AgentStuck             Fault = "simulator/agent-stuck"
+	AgentKeepsConfig       Fault = "simulator/agent-keeps-config"
+	EndpointsStuck         Fault = "simulator/endpoints-stuck"
+	ExecFails              Fault = "simulator/exec-fails"
+	CleanFails             Fault = "simulator/clean-fails"
+	KubeProxyWritesNoRules Fault = "simulator/kube-proxy-writes-no-rules"
+)
+
+// Annotations of a node whose value is a number of seconds.
+const (
+	execSlow      = "simulator/exec-slow"
+	endpointDelay = "simulator/endpoint-delay"
+)
+
+// Has reports whether the node's annotations ask for the fault now.
+func (w *World) Has(node string, fault Fault) bool {
+	object := w.Node(node)
+	return object != nil && object.Annotations[string(fault)] == "true"
+}
+
+// ExecDelay is how long an exec on the node takes to begin.
+func (w *World) ExecDelay(node string) time.Duration { return w.seconds(node, execSlow, 0) }
+
+// EndpointDelay is how long after its readiness an agent's endpoints are ready.
+func (w *World) EndpointDelay(node string, usual time.Duration) time.Duration {
+	return w.seconds(node, endpointDelay, usual)
+}
+
+func (w *World) seconds(node, annotation string, otherwise time.Duration) time.Duration {
+	object := w.Node(node)
+	if object == nil {
+		return otherwise
+	}
+	seconds, err := strconv.ParseFloat(object.Annotations[annotation], 64)
+	if err != nil {
+		return otherwise
+	}
+	return time.Duration(seconds * float64(time.Second))
+}
+
+// Ready reports whether the node's kubelet is at work: with a node that isn't Ready, nothing
+// starts, nothing ends and nothing answers.
+func Ready(node *corev1.Node) bool {
+	if node == nil {
+		return false
+	}
+	for _, condition := range node.Status.Conditions {
+		if condition.Type == corev1.NodeReady {
+			return condition.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// InternalIP is the node's own address.
+func InternalIP(node *corev1.Node) string {
+	if node == nil {
+		return ""
+	}
+	for _, address := range node.Status.Addresses {
+		if address.Type == corev1.NodeInternalIP {
+			return address.Address
+		}
+	}
+	return ""
+}
