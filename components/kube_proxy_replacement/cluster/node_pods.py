@@ -65,9 +65,9 @@ def run(
                 created_or_there(api, _COLLECTION, _pod(task, node, spec(node)))
                 waiting[pod_name(task, node)] = node
             ended = _ended(api, task, waiting)
-            for name, outcome in ended.items():
-                outcomes[waiting.pop(name).name] = outcome
-                api.delete(f"{_COLLECTION}/{name}", grace_seconds=0)
+            for pod, outcome in ended:
+                outcomes[waiting.pop(pod["metadata"]["name"]).name] = outcome
+                _delete(api, pod)
             if ended:
                 progress = time.monotonic()
                 say(f"{task}: {len(outcomes)}/{len(nodes)} nodes")
@@ -88,7 +88,7 @@ def run(
 def remove_all(api: Api, task: str) -> None:
     """Deletes this task's pods and waits until they are gone (a node that isn't Ready keeps its own)."""
     for pod in _list(api, task):
-        api.delete(f"{_COLLECTION}/{pod['metadata']['name']}", uid=pod["metadata"]["uid"], grace_seconds=0)
+        _delete(api, pod)
     deadline = time.monotonic() + 30
     while _list(api, task):
         if time.monotonic() > deadline:
@@ -130,12 +130,16 @@ def _list(api: Api, task: str) -> list[Object]:
     return api.list(_COLLECTION, labelSelector=f"{TASK_LABEL}={task}")
 
 
-def _ended(api: Api, task: str, waiting: Mapping[str, Node]) -> dict[str, Outcome]:
-    found: dict[str, Outcome] = {}
+def _delete(api: Api, pod: Object) -> None:
+    api.delete(f"{_COLLECTION}/{pod['metadata']['name']}", uid=pod["metadata"]["uid"], grace_seconds=0)
+
+
+def _ended(api: Api, task: str, waiting: Mapping[str, Node]) -> list[tuple[Object, Outcome]]:
+    found: list[tuple[Object, Outcome]] = []
     for pod in _list(api, task):
         name, phase = pod["metadata"]["name"], pod.get("status", {}).get("phase")
         if name in waiting and phase in ("Succeeded", "Failed"):
-            found[name] = Outcome(phase == "Succeeded", "" if phase == "Succeeded" else _failure(pod))
+            found.append((pod, Outcome(phase == "Succeeded", "" if phase == "Succeeded" else _failure(pod))))
     return found
 
 
