@@ -13,8 +13,7 @@ import pytest
 from pulumi.runtime import mocks, rpc_manager, set_mocks
 from pulumi.runtime.settings import SETTINGS
 
-# A program that is refused leaves coroutines behind that nobody awaits: asyncio says so at some later moment, on
-# standard error, where it would hide the last lines of the run.
+# What a refused program left behind is told of by asyncio as it is collected, after the run's last lines.
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 FOUND = {
@@ -105,12 +104,24 @@ def declare() -> Iterator[Callable[..., tuple[Monitor, Cluster]]]:
             replacement = KubeProxyReplacement("kpr", args)  # type: ignore[arg-type]
             return pulumi.Output.all(**replacement.outputs())
 
-        program_()
+        try:
+            program_()
+        finally:
+            _end_what_is_left()
         return monitor, cluster
 
     yield run
     SETTINGS.rpc_manager = rpc_manager.RPCManager()
     asyncio.set_event_loop(None)
+
+
+def _end_what_is_left() -> None:
+    """A program that is refused leaves tasks behind; asyncio would complain of them after the run's last lines."""
+    loop = asyncio.get_event_loop()
+    while tasks := [task for task in asyncio.all_tasks(loop) if not task.done()]:
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
 
 def dependencies(monitor: Monitor, name: str) -> set[str]:

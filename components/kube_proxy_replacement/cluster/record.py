@@ -26,7 +26,7 @@ _KEYS = ("record.json", "daemonset.json", "configmap.json", "kubeadm.json", "unc
 # What the API server sets itself, or what names an object that won't be there any more.
 _VOLATILE_METADATA = (
     "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "managedFields", "selfLink",
-    "ownerReferences", "deletionGracePeriodSeconds",
+    "ownerReferences", "deletionGracePeriodSeconds", "finalizers",
 )  # fmt: skip
 _VOLATILE_ANNOTATIONS = ("deprecated.daemonset.template.generation",)
 

@@ -56,7 +56,8 @@ def remove_daemonset(
                 "kube-proxy's DaemonSet was changed while it was backed up. Nothing was removed; run again."
             )
         api.delete(kube_proxy.DAEMONSET, uid=live["metadata"]["uid"])
-        if api.find(kube_proxy.DAEMONSET) is not None:
+        now = api.find(kube_proxy.DAEMONSET)
+        if now is not None and now["metadata"]["uid"] != live["metadata"]["uid"]:
             raise ProcedureError(
                 "kube-proxy's DaemonSet was put back by something else (a GitOps controller, an addon manager) "
                 "as it was "
