@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
@@ -10,6 +11,7 @@ import pulumi_kubernetes as kubernetes
 
 from . import command, release, rendering, settings, values
 from .agent_status import AgentStatus
+from .cluster.errors import ProcedureError
 from .cluster.order import Order
 from .found import Found
 
@@ -258,14 +260,19 @@ def _rendered(
     async def rendered(its: dict[str, Any]) -> bool:
         parsed, address = settings.parse(its["settings"]), its["address"]
         opts = pulumi.InvokeOptions(parent=parent, provider=provider)
-        reason = rendering.otherwise(
-            await rendering.objects(parsed, its["values"], opts), parsed, address["host"], int(address["port"])
-        )
+        manifest = await rendering.objects(parsed, its["values"], opts)
+        if not manifest:
+            return True  # a program's own mocks: the plugin itself renders something or fails
+        reason = rendering.otherwise(manifest, parsed, address["host"], int(address["port"]))
         if reason:
             raise pulumi.RunError(reason)
+        try:
+            await asyncio.to_thread(rendering.demand_rights, manifest, parsed)
+        except ProcedureError as error:
+            raise pulumi.RunError(str(error)) from None
         return True
 
-    plain = {key: value for key, value in told.items() if key not in ("kubeconfig", "values")}
+    plain = {key: value for key, value in told.items() if key != "values"}
     return pulumi.Output.all(settings=plain, values=helm_values, address=found.apiServer).apply(rendered)
 
 
@@ -278,6 +285,7 @@ def _order(
         parsed = settings.parse(its["settings"])
         return Order(
             cluster=its["cluster"],
+            server=its["server"],
             mode=parsed.mode,
             namespace=parsed.namespace,
             release=parsed.release_name,
@@ -292,6 +300,7 @@ def _order(
     return pulumi.Output.all(
         settings=plain,
         cluster=cluster,
+        server=found.server,
         address=found.apiServer,
         image=found.image,
         restart=found.restart,

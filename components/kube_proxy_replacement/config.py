@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any, cast
 
 import pulumi
 
 from . import settings
 from .component import KubeProxyReplacementArgs
+
+_NEAR = 0.75
+_ALIKE = ("kube-proxy", "kubeproxy", "cilium")
 
 _SHAPES = {
     "values": "it takes Helm values by their names, such as values.bpf.masquerade.",
@@ -24,16 +28,38 @@ def arguments(config: pulumi.Config) -> KubeProxyReplacementArgs:
     # pulumi.Config answers for a key that it is asked for; which keys there are, only the runtime knows
     everything = {**pulumi.runtime.config.get_config_env(), **pulumi.runtime.config.CONFIG.get()}
     names = [key.removeprefix(prefix) for key in everything if key.startswith(prefix)]
-    unknown = settings.unknown(names)
-    if unknown:
-        raise pulumi.RunError("\n".join(unknown))
+    reasons = settings.unknown(names) + [reason for key in everything if (reason := _meant(key, config.name))]
+    if reasons:
+        raise pulumi.RunError("\n".join(sorted(reasons)))
     if config.get("kubeconfig") and not pulumi.runtime.is_config_secret(f"{prefix}kubeconfig"):
         raise pulumi.RunError(
             "kubeconfig: it is plain text in the stack's file, for everyone who reads the repository. Write it with "
             "`pulumi config set --secret kubeconfig`, and take the credentials that were in it out of use."
         )
-    given = {_snake(name): _value(config, name) for name in names}
-    return cast(KubeProxyReplacementArgs, {key: value for key, value in given.items() if value not in (None, "")})
+    given = {name: value for name in names if (value := _value(config, name)) not in (None, "")}
+    try:
+        settings.parse(given)
+    except settings.SettingsError as error:
+        # the look says it too; here it comes at once, and without a resource's name before it
+        raise pulumi.RunError(str(error)) from None
+    balancer = given.get("loadBalancer")
+    if balancer:
+        given["loadBalancer"] = {_snake(key): value for key, value in balancer.items()}
+    return cast(KubeProxyReplacementArgs, {_snake(name): value for name, value in given.items()})
+
+
+def _meant(key: str, own: str) -> str | None:
+    """Why a key of another namespace was probably meant for this program, which would pass it over without a word."""
+    namespace, _, name = key.partition(":")
+    if namespace == own:
+        return None
+    if namespace == "kubernetes" and name in ("context", "kubeconfig", "cluster"):
+        setting = "kubeContext" if name == "context" else "kubeconfig"
+        return f"{key}: this program doesn't read it, it has a provider of its own; write {own}:{setting}."
+    near = difflib.SequenceMatcher(None, namespace, own).ratio() > _NEAR
+    if name in settings.NAMES and (near or namespace in _ALIKE):
+        return f"{key}: the namespace is misspelt, and nothing reads it; write {own}:{name}."
+    return None
 
 
 def _value(config: pulumi.Config, name: str) -> Any:
@@ -42,7 +68,7 @@ def _value(config: pulumi.Config, name: str) -> Any:
             value = config.get_object(name)
             if value and not isinstance(value, dict):
                 raise pulumi.RunError(f"{name}: {value!r} isn't an object; {_SHAPES[name]}")
-            return {_snake(k): v for k, v in value.items()} if name == "loadBalancer" and value else value
+            return value
         if name in ("apiServerPort", "timeoutSeconds"):
             return config.get_int(name)
         if name == "hubble":

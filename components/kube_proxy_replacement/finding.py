@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, UpdateResult
+from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, ReadResult, UpdateResult
 from pulumi.output import Unknown
 
 from . import looking
 from .chart import ChartError
-from .cluster import kube_proxy, nodes, record
+from .cluster import identity, kube_proxy, nodes, record
 from .cluster.api import Api
 from .cluster.errors import ProcedureError
 from .settings import NAMES, SettingsError
@@ -45,6 +45,13 @@ def diff(before: Mapping[str, Any], now: Mapping[str, Any]) -> DiffResult:
     keys = [key for key in now if key not in _TOLD and not key.startswith("__")]
     gone = [key for key in NAMES if key in before and key not in now and before[key] is not None]
     return DiffResult(changes=bool(gone) or any(before.get(key) != now[key] for key in keys))
+
+
+def read(id_: str, state: dict[str, Any]) -> ReadResult:
+    """For `pulumi refresh`: refuses another cluster, where the Release would be taken for gone."""
+    api = Api.connect(state.get("kubeconfig"), state.get("kubeContext"))
+    looking.confirm(api, identity.cluster_uid(api), state)
+    return ReadResult(id_, state)
 
 
 def create(inputs: dict[str, Any]) -> CreateResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CheckResult, CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+from pulumi.dynamic import CheckResult, CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
 
 class FoundProvider(ResourceProvider):
@@ -20,6 +20,11 @@ class FoundProvider(ResourceProvider):
         from . import finding
 
         return finding.diff(_olds, _news)
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        from . import finding
+
+        return finding.read(id_, props)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         from . import finding

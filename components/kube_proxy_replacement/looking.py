@@ -25,38 +25,24 @@ from .cluster import (
     nodes,
     pod_addresses,
     record,
+    rights,
     scheduling,
 )
 from .cluster.address import ApiServerAddress
 from .cluster.api import Api
-from .cluster.errors import ProcedureError
-from .cluster.services import ServiceTable
+from .cluster.errors import ApiError, ProcedureError
+from .cluster.services import ServiceTable, joined
 from .settings import Settings, SettingsError, parse
 from .values import agent_image, merged
 
+_NOT_OURS = (
+    "Taking over a Cilium that is already there isn't built yet; nothing was changed. Leave this cluster to its "
+    "owner, or "
+    "uninstall that Cilium first if its pods may lose their network meanwhile."
+)
+
 _PATIENCE = 10.0
 """Seconds for which a preview tries an API server that doesn't answer."""
-
-# (verb, group, resource, subresource, in which namespace: the program's, kube-system, or the cluster's)
-_CHANGES = (
-    ("delete", "apps", "daemonsets", "", "kube-system"),
-    ("create", "apps", "daemonsets", "", "kube-system"),
-    ("create", "", "configmaps", "", "kube-system"),
-    ("patch", "", "configmaps", "", "kube-system"),
-    ("delete", "", "configmaps", "", "kube-system"),
-    ("create", "", "pods", "", "kube-system"),
-    ("delete", "", "pods", "", "kube-system"),
-    ("create", "", "pods", "exec", "kube-system"),
-    ("create", "", "serviceaccounts", "", "kube-system"),
-    ("delete", "", "serviceaccounts", "", "kube-system"),
-    ("create", "rbac.authorization.k8s.io", "clusterroles", "", ""),
-    ("delete", "rbac.authorization.k8s.io", "clusterroles", "", ""),
-    ("create", "rbac.authorization.k8s.io", "clusterrolebindings", "", ""),
-    ("delete", "rbac.authorization.k8s.io", "clusterrolebindings", "", ""),
-    ("create", "", "secrets", "", "namespace"),
-    ("create", "", "pods", "exec", "namespace"),
-    ("delete", "", "pods", "", "namespace"),
-)
 
 
 @dataclass(frozen=True)
@@ -125,7 +111,22 @@ def look(inputs: Mapping[str, Any], before: Mapping[str, Any], folder: Path) -> 
     if reasons:
         raise SettingsError(reasons)
     api = Api.connect(settings.kubeconfig, settings.kube_context, patience=_PATIENCE)
+    try:
+        return _of(api, settings, its_chart, before)
+    except ApiError as error:
+        if error.status == 403:
+            rights.demand(api, rights.reading(settings.namespace))
+        raise ProcedureError(f"{error}\nNothing was changed.") from None
+
+
+def _of(api: Api, settings: Settings, its_chart: chart.Chart, before: Mapping[str, Any]) -> Found:
     cluster = identity.cluster_uid(api)
+    confirm(api, cluster, before)
+    return _Look(api, settings, its_chart, cluster, before).found()
+
+
+def confirm(api: Api, cluster: str, before: Mapping[str, Any]) -> None:
+    """Raises ProcedureError where `cluster`, a UID, isn't the one that was recorded."""
     if before.get("cluster", cluster) != cluster:
         was = before.get("server") or "an address that wasn't recorded"
         raise ProcedureError(
@@ -133,7 +134,6 @@ def look(inputs: Mapping[str, Any], before: Mapping[str, Any], folder: Path) -> 
             f"but the kubeconfig leads to {cluster} at {api.server}. Nothing was changed. Set kubeContext (or "
             "KUBECONFIG) to the stack's cluster; a stack never moves to another one."
         )
-    return _Look(api, settings, its_chart, cluster, before).found()
 
 
 class _Look:
@@ -167,17 +167,27 @@ class _Look:
             self.release: helm_release.HelmRelease | None = release.result()
             self.node_items = node_items.result()
         self.had_kube_proxy = self.proxy.daemonset is not None or bool(self.record and self.record.had_kube_proxy)
-        self.steady = before.get("mode") == settings.mode
+        self.ours = bool(before) or (
+            self.record is not None and self.record.release == f"{settings.namespace}/{settings.release_name}"
+        )
+        # A run in this mode has begun; whether it came to its end, only the cluster knows.
+        self.begun = before.get("mode") == settings.mode
+        ended = self.record.done == settings.mode if self.record else self.release is not None
+        self.steady = self.begun and ended
 
     def found(self) -> Found:
+        self._namespace_says_no()
         self._nodes_say_no()
         self._kube_proxy_says_no()
         self._other_network_says_no()
         self._foreign_cilium_says_no()
         its_address = self._address()
         wrong = self._drift() if self.steady else drift.NOTHING
+        mark = wrong.mark or self.before.get("mark") or ""
+        if self.begun and not self.steady:
+            mark = drift.mark_of(["a run was stopped"], mark)
         if wrong.findings or not self.steady:
-            self._rights_say_no()
+            rights.demand(self.api, rights.reading(self.settings.namespace) + rights.changing(self.settings.namespace))
         fresh = not any(d["metadata"]["name"] == agents.DAEMONSET for d in self.daemonsets)
         addresses = self.before.get("podAddresses")
         if addresses is None:
@@ -189,7 +199,7 @@ class _Look:
             api_server={"host": its_address.host, "port": its_address.port, "source": its_address.source},
             pod_addresses=addresses,
             image=agent_image(self.chart.values, self.settings.values),
-            mark=wrong.mark or self.before.get("mark") or "",
+            mark=mark,
             findings=list(wrong.findings),
             restart=list(wrong.restart),
             notes=[] if self.steady else self._notes(its_address, fresh),
@@ -207,11 +217,29 @@ class _Look:
             self.before.get("mark") or "",
         )
 
+    def _namespace_says_no(self) -> None:
+        namespace = self.settings.namespace
+        if self.api.find(f"/api/v1/namespaces/{namespace}") is None:
+            raise ProcedureError(
+                f"namespace: there is no namespace {namespace} on this cluster. Nothing was changed. Create it "
+                "(kubectl create "
+                f"namespace {namespace}), or write kube-system."
+            )
+
     def _nodes_say_no(self) -> None:
         if not self.nodes.all:
-            raise ProcedureError("This cluster has no Linux nodes: there is nothing that could route Services.")
+            raise ProcedureError(
+                f"The cluster at {self.api.server} has no Linux nodes: there is nothing that could route "
+                "Services. Nothing "
+                "was changed. Is it the cluster that is meant (kubeContext)?"
+            )
         if not self.nodes.ready:
-            raise ProcedureError(f"None of the cluster's {len(self.nodes.all)} nodes is Ready. Nothing was changed.")
+            names = ", ".join(node.name for node in self.nodes.all[:5])
+            raise ProcedureError(
+                f"None of the cluster's {len(self.nodes.all)} nodes is Ready "
+                f"({names}{' …' if len(self.nodes.all) > 5 else ''}). "
+                "Nothing was changed. Run again when they are."
+            )
         if self.settings.mode == "replace":
             without = scheduling.left_out(merged(self.chart.values, self.settings.values), self.nodes.all)
             if without:
@@ -224,9 +252,13 @@ class _Look:
 
     def _kube_proxy_says_no(self) -> None:
         if self.settings.mode == "coexist" and not self.had_kube_proxy:
+            rest = " (its ConfigMap is still there)" if self.proxy.configmap else ""
             raise ProcedureError(
-                "mode: this cluster never had kube-proxy, so there is none that could route Services beside Cilium. "
-                "Write replace."
+                f"mode: there is no DaemonSet kube-system/kube-proxy on this cluster{rest}, and no backup of one: "
+                "there is "
+                "none that could route Services beside Cilium. Nothing was changed. Write replace, or install "
+                "kube-proxy "
+                "first (on kubeadm clusters: kubeadm init phase addon kube-proxy)."
             )
         if self.settings.mode == "replace" and (self.proxy.present or not self.record):
             reason = distribution.refusal(distribution.read(self.api), self.proxy.daemonset)
@@ -254,13 +286,12 @@ class _Look:
             )
             raise ProcedureError(
                 f"Cilium is already on this cluster: {what}. This stack's release is {own} (settings namespace and "
-                "releaseName). Taking over a Cilium that is already there isn't built yet; nothing was changed."
+                f"releaseName). {_NOT_OURS}"
             )
-        ours = bool(self.before) or (self.record is not None and self.record.release == own)
-        if self.release and not ours:
+        if self.release and not self.ours:
             raise ProcedureError(
                 f"The Helm release {own} (chart {self.release.version}, revision {self.release.revision}) isn't this "
-                "stack's: someone else's Helm runs this Cilium. Taking it over isn't built yet; nothing was changed."
+                f"stack's: someone else's Helm runs this Cilium. {_NOT_OURS}"
             )
         if self.release and self.release.status.startswith("pending-"):
             raise ProcedureError(
@@ -296,27 +327,16 @@ class _Look:
         configmap = self.proxy.configmap or (self.record.configmap if self.record else None)
         return pod_addresses.helm_values(pod_addresses.read(self.api, configmap, self.nodes, self.services))
 
-    def _rights_say_no(self) -> None:
-        def missing(right: tuple[str, str, str, str, str]) -> str | None:
-            verb, group, resource, subresource, where = right
-            namespace = self.settings.namespace if where == "namespace" else where
-            if self.api.may(verb, resource, group=group, namespace=namespace, subresource=subresource):
-                return None
-            what = f"{resource}/{subresource}" if subresource else resource
-            return f"{verb} {what}" + (f" in namespace {namespace}" if namespace else " (cluster-wide)")
-
-        with ThreadPoolExecutor(8) as pool:
-            lacking = sorted({right for right in pool.map(missing, _CHANGES) if right})
-        if lacking:
-            raise ProcedureError(
-                f"These credentials don't reach far enough on {self.api.server}; they may not: {'; '.join(lacking)}. "
-                "Nothing was changed. The README lists the rights that an up needs."
-            )
-
     def _notes(self, its_address: ApiServerAddress, fresh: bool) -> list[str]:
+        again = (
+            ["the last run in this mode was stopped before its end: this one goes on from there"] if self.begun else []
+        )
+        return again + self._what_will_happen(its_address, fresh)
+
+    def _what_will_happen(self, its_address: ApiServerAddress, fresh: bool) -> list[str]:
         common: dict[str, Any] = {
             "left_out": [node.name for node in self.nodes.left_out],
-            "address": f"{its_address.host}:{its_address.port}",
+            "address": joined(its_address.host, its_address.port),
             "source": its_address.source,
         }
         if self.settings.mode == "replace":

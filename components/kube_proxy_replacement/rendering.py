@@ -14,6 +14,8 @@ from typing import Any
 
 import pulumi
 
+from .cluster import record, rights
+from .cluster.api import Api
 from .release import REPOSITORY
 from .settings import Settings
 
@@ -38,6 +40,18 @@ async def objects(settings: Settings, values: Mapping[str, Any], opts: pulumi.In
             f"values: the chart can't be rendered with them, so nothing was changed. Helm says: {words}"
         ) from None
     return list((answer or {}).get("result") or [])
+
+
+def demand_rights(manifest: Sequence[Mapping[str, Any]], settings: Settings) -> None:
+    """Before kube-proxy is removed for it: whether Helm will be let to install what was rendered.
+
+    Raises ProcedureError naming every right that is missing. Asked while no run in this mode has come to its end; after
+    that nothing is removed any more.
+    """
+    api = Api.connect(settings.kubeconfig, settings.kube_context)
+    kept = record.read(api)
+    if kept is None or kept.done != settings.mode:
+        rights.demand(api, rights.installing(manifest, settings.namespace), manifest)
 
 
 def otherwise(rendered: Sequence[Mapping[str, Any]], settings: Settings, host: str, port: int) -> str | None:

@@ -77,7 +77,7 @@ def parse(raw: Mapping[str, Any]) -> Settings:
     Numbers may come as floats (Pulumi's are). Raises SettingsError with every reason at once.
     """
     reasons: list[str] = []
-    given = {name: value for name, value in raw.items() if not (value is None or _is_empty(value))}
+    given = {name: _whole(value) for name, value in raw.items() if not (value is None or _is_empty(value))}
 
     def read(name: str, check: Callable[[Any], str | None], default: Any) -> Any:
         if name not in given:
@@ -89,7 +89,7 @@ def parse(raw: Mapping[str, Any]) -> Settings:
 
     if "mode" not in given:
         reasons.append("mode: not set. Write coexist (kube-proxy routes Services) or replace (Cilium does).")
-    mode = read("mode", _one_of("coexist", "replace"), "coexist")
+    mode = read("mode", _mode, "coexist")
     port = read("apiServerPort", _port, 0)
     timeout = read("timeoutSeconds", _whole_number(1, 86_400), 600)
     read("strategy", _strategy, "all-at-once")
@@ -125,6 +125,11 @@ def unknown(names: list[str]) -> list[str]:
     return reasons
 
 
+def _whole(value: Any) -> Any:
+    """The number that was written: Pulumi hands on 6443 as 6443.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _is_empty(value: Any) -> bool:
     if isinstance(value, bool):
         return False
@@ -136,23 +141,22 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value)
 
 
-def _one_of(*words: str) -> Callable[[Any], str | None]:
-    def check(value: Any) -> str | None:
-        return None if value in words else f"{value!r} isn't one of {', '.join(words)}."
-
-    return check
+def _mode(value: Any) -> str | None:
+    if value in ("coexist", "replace"):
+        return None
+    return f"{value!r} isn't coexist (kube-proxy routes Services) or replace (Cilium does)."
 
 
 def _strategy(value: Any) -> str | None:
     if value == "node-by-node":
         return "node-by-node isn't built yet; write all-at-once, or leave it out."
-    return _one_of("all-at-once")(value)
+    return None if value == "all-at-once" else f"{value!r} isn't all-at-once, the only one yet."
 
 
 def _verify(value: Any) -> str | None:
     if value in ("services", "connectivity"):
         return f"{value} isn't built yet; write status, or leave it out."
-    return _one_of("status")(value)
+    return None if value == "status" else f"{value!r} isn't status, the only one yet."
 
 
 def _port(value: Any) -> str | None:

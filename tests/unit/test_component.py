@@ -13,6 +13,8 @@ import pytest
 from pulumi.runtime import mocks, rpc_manager, set_mocks
 from pulumi.runtime.settings import SETTINGS
 
+from kube_proxy_replacement import rendering
+
 # What a refused program left behind is told of by asyncio as it is collected, after the run's last lines.
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
@@ -91,7 +93,10 @@ class Monitor(mocks.MockMonitor):
 
 
 @pytest.fixture
-def declare() -> Iterator[Callable[..., tuple[Monitor, Cluster]]]:
+def declare(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Monitor, Cluster]]]:
+    # it asks the API server itself; its own test does that
+    monkeypatch.setattr(rendering, "demand_rights", lambda manifest, settings: None)
+
     def run(args: dict[str, Any], uid: str = str(FOUND["cluster"]), says: str = "") -> tuple[Monitor, Cluster]:
         from kube_proxy_replacement import KubeProxyReplacement
 

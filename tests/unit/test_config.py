@@ -77,7 +77,7 @@ def test_a_helm_value_s_name_stays_as_it_is() -> None:
 
 
 def test_settings_of_other_projects_are_none_of_ours() -> None:
-    pulumi.runtime.set_all_config({f"{PROJECT}:mode": "coexist", "kubernetes:context": "x", "other:colour": "blue"}, [])
+    pulumi.runtime.set_all_config({f"{PROJECT}:mode": "coexist", "kubernetes:namespace": "x", "other:mode": "blue"}, [])
     assert arguments(pulumi.Config(PROJECT)) == {"mode": "coexist"}
 
 
@@ -92,6 +92,33 @@ def test_a_setting_that_does_not_exist_is_found_also_where_the_engine_passes_it_
     monkeypatch.setenv("PULUMI_CONFIG", json.dumps({f"{PROJECT}:mode": "replace", f"{PROJECT}:hubbel": "true"}))
     with pytest.raises(pulumi.RunError, match="did you mean hubble"):
         read()
+
+
+class TestKeysOfOtherNamespaces:
+    @pytest.mark.parametrize(
+        ("key", "meant"),
+        [
+            ("kubernetes:context", "kube-proxy-replacement:kubeContext"),
+            ("kubernetes:kubeconfig", "kube-proxy-replacement:kubeconfig"),
+            ("kube-proxy-replacment:hubble", "kube-proxy-replacement:hubble"),
+            ("cilium:ciliumVersion", "kube-proxy-replacement:ciliumVersion"),
+        ],
+    )
+    def test_one_that_was_meant_for_this_program_is_told_with_what_to_write(self, key: str, meant: str) -> None:
+        pulumi.runtime.set_all_config({f"{PROJECT}:mode": "replace", key: "hunter2"}, [])
+        with pytest.raises(pulumi.RunError, match=f"{key}: .*write {meant}") as caught:
+            arguments(pulumi.Config(PROJECT))
+        assert "hunter2" not in str(caught.value)
+
+    @pytest.mark.parametrize("key", ["aws:region", "kubernetes:namespace", "other:mode", "cilium:colour"])
+    def test_any_other_is_none_of_ours(self, key: str) -> None:
+        pulumi.runtime.set_all_config({f"{PROJECT}:mode": "replace", key: "x"}, [])
+        assert arguments(pulumi.Config(PROJECT)) == {"mode": "replace"}
+
+
+def test_what_settings_refuse_is_refused_at_once_with_every_reason() -> None:
+    with pytest.raises(pulumi.RunError, match=r"(?s)mode: .*apiServerPort: "):
+        read(mode="replaced", apiServerPort="70000")
 
 
 class TestKubeconfig:

@@ -216,6 +216,33 @@ class TestDiff:
         assert finding.diff({}, recorded()).changes is True
 
 
+class TestRefresh:
+    @pytest.fixture
+    def api(self, monkeypatch: pytest.MonkeyPatch) -> FakeApi:
+        api = FakeApi().put(namespace("kube-system", "uid-a"))
+        self.asked: list[Any] = []
+
+        class Connect:
+            @classmethod
+            def connect(cls, *given: Any) -> FakeApi:
+                self.asked.append(given)
+                return api
+
+        monkeypatch.setattr(finding, "Api", Connect)
+        return api
+
+    def test_the_state_stays_as_it_is(self, api: FakeApi) -> None:
+        state = recorded(kubeconfig=SECRET, kubeContext="prod", backup="{}")
+        result = finding.read("found-1", state)
+        assert (result.id, result.outs) == ("found-1", state)
+        assert self.asked == [(SECRET, "prod")]
+        assert api.changes() == []
+
+    def test_another_cluster_is_refused_before_the_release_is_taken_for_gone(self, api: FakeApi) -> None:
+        with pytest.raises(ProcedureError, match=r"UID uid-b \(then at https://192\.0\.2\.10:6443\).*uid-a"):
+            finding.read("found-1", recorded(cluster="uid-b"))
+
+
 class TestRecording:
     @pytest.fixture
     def api(self, monkeypatch: pytest.MonkeyPatch) -> FakeApi:

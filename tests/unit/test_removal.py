@@ -47,7 +47,7 @@ class World(FakeApi):
         return nodes.read(self).all
 
     def back_up(self) -> Record:
-        return removal.back_up(self, "uid-a", "kube-system/cilium", self.nodes())
+        return removal.back_up(self, "uid-a", "kube-system/cilium", "replace", self.nodes())
 
     def remove_daemonset(self, backup: Record, patience: float = 60) -> None:
         removal.remove_daemonset(self, backup, self.nodes(), patience=patience, say=self.said.append)
@@ -117,7 +117,7 @@ class TestBackUp:
 
     def test_a_cluster_without_kube_proxy_says_so(self) -> None:
         api = FakeApi().put(node("n1"))
-        backup = removal.back_up(api, "uid-a", "kube-system/cilium", nodes.read(api).all)
+        backup = removal.back_up(api, "uid-a", "kube-system/cilium", "replace", nodes.read(api).all)
         assert backup == Record(cluster="uid-a", release="kube-system/cilium")
         assert record.read(api) == backup
 
@@ -319,7 +319,7 @@ class TestConfigMap:
 
     def test_a_cluster_that_never_had_kube_proxy_keeps_its_kubeadm_config(self) -> None:
         api = FakeApi().put(node("n1"), kubeadm_objects()["kubeadm-config"])
-        backup = removal.back_up(api, "uid-a", "kube-system/cilium", nodes.read(api).all)
+        backup = removal.back_up(api, "uid-a", "kube-system/cilium", "replace", nodes.read(api).all)
         api.calls.clear()
         removal.remove_configmap(api, backup, lambda _: None)
         assert api.changes() == []
@@ -339,11 +339,23 @@ class TestPods:
     def test_without_a_daemon_set_there_are_none(self, world: World) -> None:
         assert removal.pods(world, None) == []
 
-    def test_a_selector_by_expressions_does_not_mean_every_pod(self, world: World) -> None:
-        expression = {"key": "k8s-app", "operator": "In", "values": ["kube-proxy"]}
+    @pytest.mark.parametrize(
+        "selector",
+        [
+            {"matchExpressions": [{"key": "k8s-app", "operator": "In", "values": ["kube-proxy", "proxy"]}]},
+            {"matchExpressions": [{"key": "k8s-app", "operator": "NotIn", "values": ["kube-dns"]}]},
+            {"matchExpressions": [{"key": "dns", "operator": "DoesNotExist"}]},
+            {
+                "matchLabels": {"k8s-app": "kube-proxy"},
+                "matchExpressions": [{"key": "k8s-app", "operator": "Exists"}],
+            },
+        ],
+    )
+    def test_a_selector_by_expressions_does_not_mean_every_pod(self, world: World, selector: dict[str, Any]) -> None:
         owner = daemon_set("kube-proxy")
-        owner["spec"]["selector"] = {"matchExpressions": [expression]}
+        owner["spec"]["selector"] = selector
         other = kube_proxy_pod("n1")
-        other["metadata"] |= {"name": "dns", "labels": {"k8s-app": "kube-dns"}}
+        other["metadata"] |= {"name": "dns", "labels": {"k8s-app": "kube-dns", "dns": ""}}
         world.put(other)
-        assert all(pod["metadata"]["name"] != "dns" for pod in removal.pods(world, owner))
+        found = removal.pods(world, owner)
+        assert [pod["metadata"]["name"] for pod in found] == ["kube-proxy-n1", "kube-proxy-n2"]

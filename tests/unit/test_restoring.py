@@ -321,7 +321,7 @@ def test_removed_and_restored_the_cluster_is_as_it_was(clock: Clock) -> None:
     world.put(*kubeadm_objects().values())
     before: dict[str, Any] = {path: bare(body) for path, body in world.objects.items()}
     world.on_call = lambda *_: None
-    backup = removal.back_up(world, "uid-a", "kube-system/cilium", nodes.read(world).all)
+    backup = removal.back_up(world, "uid-a", "kube-system/cilium", "replace", nodes.read(world).all)
     removal.remove_daemonset(world, backup, nodes.read(world).all, patience=1, say=world.said.append)
     removal.remove_configmap(world, backup, world.said.append)
     assert not {kube_proxy.DAEMONSET, kube_proxy.CONFIGMAP} & set(world.objects)

@@ -118,8 +118,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("name", "value", "remedy"),
         [
-            ("mode", "replaced", "coexist, replace"),
-            ("mode", "Replace", "coexist, replace"),
+            ("mode", "replaced", "or replace"),
+            ("mode", "Replace", "or replace"),
             ("apiServerPort", 65_536, "1 to 65535"),
             ("apiServerPort", -1, "1 to 65535"),
             ("apiServerPort", 6443.5, "1 to 65535"),

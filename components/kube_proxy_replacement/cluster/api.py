@@ -8,23 +8,18 @@ client's work; only its transport is used, not its models.
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self, TypeAlias
 from urllib.parse import urlencode
 
-import yaml
 from kubernetes.client.api_client import ApiClient
-from kubernetes.client.configuration import Configuration
 from kubernetes.client.exceptions import ApiException
-from kubernetes.config import kube_config
-from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError, LocationValueError
 
+from . import credentials
 from .errors import ApiError, KubeconfigError, UnreachableError
 from .exec import ExecResult, run_in_container
 
@@ -34,11 +29,6 @@ Pairs: TypeAlias = list[tuple[str, str]]
 
 DEFAULT_PATIENCE = 10.0
 """Seconds for which a request is tried again when no answer, or only «busy», comes back."""
-
-_UNUSABLE = (
-    ConfigException, HTTPError, OSError, ImportError, LookupError, TypeError, ValueError, AttributeError,
-)  # fmt: skip
-"""What the official client raises for a kubeconfig that it can't use: a missing file or key, no PEM, no such proxy."""
 
 _REQUEST_TIMEOUT = (5.0, 30.0)
 _BUSY = frozenset({429, 500, 502, 503, 504})
@@ -64,23 +54,11 @@ class Api:
         cls, kubeconfig: str | None = None, context: str | None = None, *, patience: float = DEFAULT_PATIENCE
     ) -> Self:
         """Raises KubeconfigError with what is missing. Doesn't talk to the API server yet."""
-        source = "the ambient kubeconfig" if kubeconfig is None else "the setting kubeconfig"
-        content, contexts, current = _ambient() if kubeconfig is None else _parsed(kubeconfig)
-        wanted = context or current
-        if not wanted:
-            raise KubeconfigError(f"{source} has no current context: set kubeContext to one of {_list(contexts)}.")
-        if wanted not in contexts:
-            setting = "kubeContext" if context else "current-context"
-            raise KubeconfigError(f"{setting}: {source} has no context {wanted!r}; it has {_list(contexts)}.")
-        configuration = Configuration()
-        configuration.retries = False  # requests are repeated here, where it is known which may be
-        configuration.connection_pool_maxsize = 32
-        load = kube_config.load_kube_config if kubeconfig is None else kube_config.load_kube_config_from_dict
+        configuration = credentials.load(kubeconfig, context)
         try:
-            load(content, context=wanted, persist_config=False, client_configuration=configuration)  # type: ignore[no-untyped-call]
             return cls(ApiClient(configuration), patience=patience)
-        except _UNUSABLE as error:
-            raise KubeconfigError(f"{source}, context {wanted!r}, can't be used: {_harmless(error)}") from None
+        except credentials.UNUSABLE as error:
+            raise KubeconfigError(f"The kubeconfig can't be used: {credentials.harmless(error)}") from None
 
     @property
     def server(self) -> str:
@@ -213,7 +191,7 @@ class Api:
         answer = self._answer(method, url, headers, body, f"{method} {path}")
         text = answer.data.decode("utf-8", "replace")
         if answer.status >= 400:
-            raise _api_error(method, path, answer.status, text)
+            raise _api_error(self.server, method, path, answer.status, text)
         try:
             return dict(json.loads(text)) if text else {}
         except (ValueError, TypeError):
@@ -250,8 +228,10 @@ class Api:
             except (HTTPError, OSError) as error:
                 if time.monotonic() + pause > deadline:
                     raise UnreachableError(
-                        f"The API server {self.server} doesn't answer ({what}, tried for "
-                        f"{self._patience:.0f} s): {_cause(error)}"
+                        f"The API server {self.server} doesn't answer ({what}, tried for {self._patience:.0f} s): "
+                        f"{_cause(error)}. Is it the cluster that is meant (kubeContext, KUBECONFIG), and is "
+                        "there a way "
+                        "to it from here (VPN, proxy)?"
                     ) from None
             time.sleep(pause)
             pause = min(pause * 2, 2.0)
@@ -263,76 +243,24 @@ class _Answer:
     data: bytes
 
 
-_Config: TypeAlias = tuple[Any, list[str], str | None]
-"""What the official client loads, the contexts in it, and the current one."""
-
-
-def _ambient() -> _Config:
-    value = os.environ.get("KUBECONFIG") or "~/.kube/config"
-    paths = [Path(part).expanduser() for part in value.split(os.pathsep) if part]
-    if not any(path.is_file() for path in paths):
-        raise KubeconfigError(
-            f"No kubeconfig: {_list([str(path) for path in paths])} isn't there. Set KUBECONFIG, or the secret "
-            "setting kubeconfig (pulumi config set --secret kubeconfig)."
-        )
-    files = os.pathsep.join(map(str, paths))
-    try:
-        merged = kube_config.KubeConfigMerger(files).config  # type: ignore[no-untyped-call]
-        content = merged.value if merged else {}
-        names = [str(entry["name"]) for entry in content.get("contexts") or []]
-        return files, names, content.get("current-context") or None
-    except (OSError, yaml.YAMLError, TypeError, AttributeError, LookupError, ConfigException) as error:
-        raise KubeconfigError(f"The kubeconfig {value} can't be read: {_harmless(error)}") from None
-
-
-def _parsed(content: str) -> _Config:
-    try:
-        parsed = yaml.safe_load(content)
-        names = [str(entry["name"]) for entry in parsed["contexts"]]
-        return parsed, names, parsed.get("current-context") or None
-    except (yaml.YAMLError, TypeError, LookupError, AttributeError):
-        # the parser's own words would quote the secret
-        raise KubeconfigError(
-            "The setting kubeconfig isn't a kubeconfig: it takes the file's whole content (YAML or JSON), not a path."
-        ) from None
-
-
-def _harmless(error: BaseException) -> str:
-    """What may be shown of the official client's error: it quotes whole entries, credentials and all, and whatever an
-    exec plugin printed.
-    """
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    text = str(error)
-    missing = re.search(r"Expected key ([\w-]+) in|File does not exist: (\S+)$", text)
-    if missing and missing[1]:
-        return f"the key {missing[1]} is missing in it"
-    if missing:
-        return f"the file {missing[2]} doesn't exist"
-    if "exec" in text:
-        return "its exec plugin for credentials failed; `kubectl get nodes` shows how"
-    return f"it isn't as a kubeconfig must be ({type(error).__name__}); `kubectl config view` may say more"
-
-
-def _api_error(method: str, path: str, status: int, text: str) -> ApiError:
+def _api_error(server: str, method: str, path: str, status: int, text: str) -> ApiError:
     try:
         body = json.loads(text)
         message, reason = str(body.get("message") or text), str(body.get("reason") or "")
     except (ValueError, AttributeError):
         message, reason = text.strip()[:300], ""
     if status == 401:
-        message = "the credentials aren't accepted (expired, or of another cluster)"
-    return ApiError(f"{method} {path}: {status} {message}", status=status, reason=reason)
+        message = "these credentials aren't accepted: expired, or of another cluster. Sign in again, or set kubeContext"
+    return ApiError(f"{server}: {method} {path}: {status} {message}", status=status, reason=reason)
 
 
 def _cause(error: BaseException) -> str:
+    """urllib3's errors carry the connection's repr before their own words: «HTTPSConnection(…): … [Errno 111] "
+    "Refused»."""
     cause = getattr(error, "reason", None)
-    return _first_line(cause if isinstance(cause, BaseException) else error)
+    words = _first_line(cause if isinstance(cause, BaseException) else error)
+    return re.sub(r"^.*\): |\[Errno \d+\] ", "", words)
 
 
 def _first_line(error: object) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names) if names else "none"

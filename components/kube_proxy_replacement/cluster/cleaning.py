@@ -26,22 +26,23 @@ def clean(
     *,
     timeout: float,
     say: Callable[[str], None],
-) -> None:
+) -> Record:
     """Cleans the nodes that aren't cleaned yet, and notes in the record which still aren't.
 
     Args:
         backup: the record; its DaemonSet says which image.
         nodes: the nodes to clean; none without a switched agent is touched.
         switched: the nodes' agents, each of them switched.
+    Returns: the record as it is now.
     Raises ProcedureError naming each node whose rules are still there.
     """
     if backup.daemonset is None:
         say("this cluster had no kube-proxy: there are no rules to clean")
-        return
+        return backup
     todo = [node for node in nodes if node.uid in backup.uncleaned and node.name in switched]
     if not todo:
         say(f"leftover rules: none are left on {len(nodes)} nodes")
-        return
+        return backup
     spec = _spec(backup)
     outcomes = node_pods.run(api, "clean", todo, lambda _: spec, timeout=timeout, say=say)
     left = agents.leftover_rules(api, namespace, [switched[node.name] for node in todo])
@@ -56,13 +57,14 @@ def clean(
             failed.append(f"{node.name}: {outcome.message}")
         else:
             failed.append(f"{node.name}: cleaned, but its rules are: {_left(count)}")
-    record.write(api, replace(backup, uncleaned=backup.uncleaned - cleaned))
+    backup = record.write(api, replace(backup, uncleaned=backup.uncleaned - cleaned))
     if failed:
         raise ProcedureError(
             f"Leftover rules are still on {len(failed)} of {len(todo)} nodes, where Cilium routes Services:\n  "
             + "\n  ".join(failed[:20])
             + "\nThe next `pulumi up` tries these nodes again."
         )
+    return backup
 
 
 def _left(count: int | str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import agents, kubeadm, record, scheduling
@@ -38,6 +39,11 @@ class Drift:
 NOTHING = Drift((), (), "")
 
 
+def mark_of(facts: Sequence[str], mark: str) -> str:
+    """A new repair mark from what is wrong and the last mark."""
+    return hashlib.sha256(json.dumps([mark, *sorted(facts)]).encode()).hexdigest()[:12]
+
+
 class _Findings:
     def __init__(self) -> None:
         self.sentences: list[str] = []
@@ -51,8 +57,7 @@ class _Findings:
     def drift(self, mark: str) -> Drift:
         if not self.sentences:
             return NOTHING
-        digest = hashlib.sha256(json.dumps([mark, *sorted(self.facts)]).encode()).hexdigest()
-        return Drift(tuple(self.sentences), tuple(sorted(set(self.restart))), digest[:12])
+        return Drift(tuple(self.sentences), tuple(sorted(set(self.restart))), mark_of(self.facts, mark))
 
 
 def look(
@@ -67,6 +72,8 @@ def look(
 ) -> Drift:
     """Compares the cluster with what mode `mode` wants; `mark` is the one that is recorded. Changes nothing."""
     found = _Findings()
+    if kept is None:
+        found.add(f"the record in ConfigMap {record.LOCATION} was deleted")
     if mode == "replace":
         _removed(api, proxy, kept, nodes, found)
     else:
@@ -81,7 +88,6 @@ def _removed(api: Api, proxy: KubeProxy, kept: Record | None, nodes: Nodes, foun
         if item is not None:
             found.add(f"kube-proxy's {kind} is back", kind, item["metadata"]["uid"])
     if kept is None:
-        found.add(f"the record in ConfigMap {record.LOCATION} was deleted")
         return
     text = kubeadm.text(api) if kept.had_kube_proxy else None
     if text is not None and not kubeadm.disabled(text):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from . import agents, cleaning, identity, kube_proxy, nodes, reach, record, removal, restoring, rollout
 from .api import Api
 from .errors import ProcedureError
 from .nodes import Nodes
+from .record import Record
 
 Say = Callable[[str], None]
 
@@ -23,7 +24,7 @@ class Order:
     """What every step needs to know; it travels as JSON, so that a recorded one can be read years later.
 
     Attributes:
-        cluster: UID of the cluster that the stack belongs to.
+        cluster: UID of the cluster that the stack belongs to; server: the API server's URL when that was found.
         mode: `coexist` or `replace`.
         namespace, release: the Helm release.
         host, port: the API server's address as the agents get it.
@@ -41,6 +42,7 @@ class Order:
     image: str
     timeout: int
     restart: tuple[str, ...] = ()
+    server: str = ""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -58,8 +60,9 @@ def confirm_cluster(api: Api, order: Order) -> None:
     found = identity.cluster_uid(api)
     if found != order.cluster:
         raise ProcedureError(
-            f"This is another cluster: the stack belongs to the cluster with UID {order.cluster}, but the kubeconfig "
-            f"leads to {found} at {api.server}. Nothing was changed. Set kubeContext (or KUBECONFIG) to its own."
+            f"This is another cluster: the stack belongs to the cluster with UID {order.cluster} (found at "
+            f"{order.server}), but the kubeconfig leads to {found} at {api.server}. Nothing was changed. Set "
+            "kubeContext (or KUBECONFIG) to its own."
         )
 
 
@@ -88,7 +91,7 @@ def daemonset(api: Api, order: Order, say: Say) -> None:
             if found.daemonset
             else "kube-proxy's DaemonSet was removed by an earlier run; its ConfigMap and Cilium were not touched.",
         )
-    backup = removal.back_up(api, order.cluster, f"{order.namespace}/{order.release}", its_nodes.all)
+    backup = _backed_up(api, order, its_nodes)
     if not backup.had_kube_proxy:
         say("this cluster has no kube-proxy: there is nothing to remove, and destroy will restore none")
         return
@@ -101,7 +104,7 @@ def configmap(api: Api, order: Order, say: Say) -> None:
     if order.mode == "coexist":
         _restored(api, order, say)
         return
-    backup = removal.back_up(api, order.cluster, f"{order.namespace}/{order.release}", _nodes(api, say).all)
+    backup = _backed_up(api, order, _nodes(api, say))
     removal.remove_configmap(api, backup, say)
 
 
@@ -118,14 +121,16 @@ def agents_switched(api: Api, order: Order, say: Say) -> None:
             "kube-proxy's DaemonSet is gone while the agents were awaited. Run again: it is restored first."
         )
     switched = rollout.wait(api, order.namespace, ready, replacing=replacing, patience=order.timeout, say=say)
-    if not replacing:
-        return
-    backup = record.read(api)
-    if backup is None:
+    kept = record.read(api)
+    if kept is None:
         raise ProcedureError(
-            f"ConfigMap {record.LOCATION} was deleted during this run. No rule was cleaned; run again."
+            f"ConfigMap {record.LOCATION} was deleted during this run. Services are routed as mode {order.mode} says; "
+            "no rule was cleaned. Run again: the next run brings it back."
         )
-    cleaning.clean(api, backup, ready, switched, order.namespace, timeout=order.timeout, say=say)
+    if replacing:
+        kept = cleaning.clean(api, kept, ready, switched, order.namespace, timeout=order.timeout, say=say)
+    if kept.done != order.mode:
+        record.write(api, replace(kept, done=order.mode))
 
 
 def nothing(_api: Api, _order: Order, _say: Say) -> None:
@@ -155,13 +160,17 @@ def _restored(api: Api, order: Order, say: Say) -> None:
     its_nodes = _nodes(api, say)
     kept = record.read(api)
     if kube_proxy.find(api).present:
-        kept = removal.back_up(api, order.cluster, f"{order.namespace}/{order.release}", its_nodes.all)
+        kept = _backed_up(api, order, its_nodes)
     if kept is None or not kept.had_kube_proxy:
         raise ProcedureError(
             "mode coexist: this cluster has no kube-proxy and never had one while this program knew it. There is "
             "nothing to go back to; Cilium was not touched. Set mode to replace."
         )
     restoring.whole(api, its_nodes.ready, patience=order.timeout, say=say)
+
+
+def _backed_up(api: Api, order: Order, its_nodes: Nodes) -> Record:
+    return removal.back_up(api, order.cluster, f"{order.namespace}/{order.release}", order.mode, its_nodes.all)
 
 
 def _nodes(api: Api, say: Say) -> Nodes:

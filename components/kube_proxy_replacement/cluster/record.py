@@ -43,10 +43,12 @@ class Record:
         uncleaned: UIDs of the nodes that kube-proxy ran on, less those whose leftover rules are gone. A node that
             joined later never had any.
         release: `NAMESPACE/NAME` of the Helm release that is this stack's.
+        done: the mode in which the last run came to its end, "" where one is under way or was stopped.
     """
 
     cluster: str
     release: str
+    done: str = ""
     daemonset: Object | None = None
     configmap: Object | None = None
     kubeadm: dict[str, str] | None = None
@@ -111,7 +113,7 @@ def bare(item: Object) -> Object:
 
 def _data(record: Record) -> dict[str, str]:
     data = {
-        "record.json": _json({"cluster": record.cluster, "release": record.release}),
+        "record.json": _json({"cluster": record.cluster, "release": record.release, "done": record.done}),
         "daemonset.json": _json(record.daemonset),
         "configmap.json": _json(record.configmap),
         "kubeadm.json": _json(record.kubeadm),
@@ -124,13 +126,17 @@ def _parse(data: Mapping[str, str]) -> Record:
     kept = {key: data.get(key, "") for key in _KEYS}
     if data.get("sha256") != _digest(kept):
         raise ProcedureError(
-            f"The backup of kube-proxy in ConfigMap {LOCATION} was changed by someone: its checksum is wrong. Nothing "
-            "was removed or restored. Put back its data, or, if kube-proxy is running, delete that ConfigMap."
+            f"The backup of kube-proxy in ConfigMap {LOCATION} was changed by someone: its checksum is wrong. "
+            "Nothing was "
+            "removed or restored. Put back its data, or delete that ConfigMap: the next `pulumi up` makes it "
+            "anew, from "
+            "kube-proxy where it runs, else from the stack's state."
         )
     head = json.loads(kept["record.json"])
     return Record(
         cluster=head["cluster"],
         release=head["release"],
+        done=head.get("done", ""),
         daemonset=json.loads(kept["daemonset.json"]),
         configmap=json.loads(kept["configmap.json"]),
         kubeadm=json.loads(kept["kubeadm.json"]),

@@ -17,7 +17,7 @@ from .record import Record
 from .waiting import Standing
 
 
-def back_up(api: Api, cluster: str, release: str, nodes: Sequence[Node]) -> Record:
+def back_up(api: Api, cluster: str, release: str, mode: str, nodes: Sequence[Node]) -> Record:
     """Writes kube-proxy's objects as they are now into the record, reads it back, and returns it.
 
     What is already gone is kept from the record that is there: a good backup is never overwritten by
@@ -25,12 +25,11 @@ def back_up(api: Api, cluster: str, release: str, nodes: Sequence[Node]) -> Reco
 
     Args:
         cluster: the cluster's UID; release: `NAMESPACE/NAME` of the Helm release.
+        mode: where the run goes; what an earlier one in the other mode had done is no longer so.
         nodes: all nodes, Ready or not: those that will have to be cleaned.
     """
     old = record.read(api)
     found = kube_proxy.find(api)
-    if old and not found.present:
-        return old
     kept = old or Record(cluster=cluster, release=release)
     new = replace(
         kept,
@@ -38,6 +37,7 @@ def back_up(api: Api, cluster: str, release: str, nodes: Sequence[Node]) -> Reco
         configmap=record.bare(found.configmap) if found.configmap else kept.configmap,
         # a running kube-proxy writes rules on every node, whatever was cleaned before it came back
         uncleaned=frozenset(node.uid for node in nodes) if found.daemonset else kept.uncleaned,
+        done=kept.done if kept.done == mode else "",
     )
     return new if new == old else record.write(api, new)
 

@@ -8,6 +8,7 @@ when every endpoint of it is `ready`, the host's own too, may the rules behind t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from . import agents, scheduling, waiting
 from .agents import Agent, Reading
@@ -47,7 +48,7 @@ def wait(
     Raises ProcedureError naming each node whose agent isn't as wanted, its pod and why.
     """
     done: dict[str, Agent] = {}
-    reasons: dict[str, str] = {}
+    reasons: dict[str, _Reason] = {}
     word = "replacing" if replacing else "beside kube-proxy"
 
     def look() -> Standing:
@@ -63,26 +64,30 @@ def wait(
         newest = agents.revision(api, namespace, owner)
         found = agents.find(api, namespace)
         for name, agent in list(done.items()):
-            if found.get(name) != agent:
-                del done[name]  # restarted since it was read: it must be read again
+            if found.get(name) != agent or agent.revision != newest:
+                del done[name]  # restarted since it was read, or about to be: it must be read again
         ready = []
         for node in wanted:
             if node.name in done:
                 continue
             its = found.get(node.name)
-            reasons[node.name] = _not_yet(its, newest)
-            if its and not reasons[node.name]:
+            reason = _not_yet(its, newest)
+            if reason:
+                reasons[node.name] = reason
+            elif its:
                 ready.append(its)
         for name, reading in agents.read(api, namespace, ready).items():
-            reasons[name] = _not_as_wanted(reading, replacing)
-            if not reasons[name]:
+            reason = _not_as_wanted(found[name], reading, replacing)
+            if reason:
+                reasons[name] = reason
+            else:
                 done[name] = found[name]
         left = [node.name for node in wanted if node.name not in done]
         return Standing(not left, len(done), _text(len(done), len(wanted), word, left, reasons))
 
     if waiting.until(look, patience=patience, say=say):
         return done
-    failed = [f"{name}: {reason}" for name, reason in sorted(reasons.items()) if name not in done]
+    failed = [f"{name}: {reason.words}" for name, reason in sorted(reasons.items()) if name not in done]
     raise ProcedureError(
         f"{len(failed)} agents aren't {word}, {patience:.0f} s without progress:\n  "
         + "\n  ".join(failed[:20])
@@ -90,35 +95,43 @@ def wait(
     )
 
 
-def _not_yet(agent: Agent | None, newest: str) -> str:
+class _Reason(NamedTuple):
+    """Why an agent isn't as wanted: a word for the progress line, and the words for the error, its pod among them."""
+
+    state: str
+    words: str
+
+
+def _not_yet(agent: Agent | None, newest: str) -> _Reason | None:
     if agent is None:
-        return "no agent pod yet"
+        return _Reason("restarting", "no agent pod yet")
     if not newest or agent.revision != newest:
-        return f"its agent {agent.pod} wasn't restarted: it runs an older revision of the DaemonSet"
+        return _Reason(
+            "restarting", f"its agent {agent.pod} wasn't restarted: it runs an older revision of the DaemonSet"
+        )
     if not agent.ready:
-        return f"restarting: {agent.pod} isn't ready{f', {agent.waiting}' if agent.waiting else ''}"
-    return ""
+        words = f"its agent {agent.pod} isn't ready" + (f": {agent.waiting}" if agent.waiting else "")
+        return _Reason("restarting", words)
+    return None
 
 
-def _not_as_wanted(reading: Reading, replacing: bool) -> str:
+def _not_as_wanted(agent: Agent, reading: Reading, replacing: bool) -> _Reason | None:
     answer = reading.answer
     if answer is None:
-        return f"can't be read: {reading.error}"
+        return _Reason("can't be read", f"its agent {agent.pod} can't be read: {reading.error}")
     if (answer.kube_proxy_replacement == "True") != replacing:
-        return (
-            f"says KubeProxyReplacement: {answer.kube_proxy_replacement}; it started with another configuration than "
-            "cilium-config has now"
+        said = f"KubeProxyReplacement: {answer.kube_proxy_replacement}"
+        return _Reason(
+            said, f"its agent {agent.pod} says {said}: it started with another configuration than cilium-config has now"
         )
     if answer.not_ready_endpoints:
-        return f"endpoints not ready: {', '.join(answer.not_ready_endpoints[:3])}"
-    return "no endpoint reserved:host yet" if replacing and not answer.switched else ""
+        endpoints = ", ".join(answer.not_ready_endpoints[:3])
+        return _Reason("endpoints not ready", f"its agent {agent.pod} has endpoints that aren't ready: {endpoints}")
+    return None
 
 
-def _text(count: int, total: int, word: str, left: Sequence[str], reasons: dict[str, str]) -> str:
+def _text(count: int, total: int, word: str, left: Sequence[str], reasons: dict[str, _Reason]) -> str:
     text = f"agents {count}/{total} {word}"
     if not left:
         return text
-    reason = reasons[left[0]]
-    state = "restarting" if "restart" in reason or "no agent" in reason else reason.rpartition("; ")[0] or reason
-    state = state if state.startswith("says") else state.partition(":")[0]
-    return f"{text}, {state}: {', '.join(left[:3])}{' …' if len(left) > 3 else ''}"
+    return f"{text}, {reasons[left[0]].state}: {', '.join(left[:3])}{' …' if len(left) > 3 else ''}"
