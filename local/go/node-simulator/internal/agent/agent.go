@@ -22,6 +22,8 @@ type Agent struct {
 	// SwitchedAt is when the last of its endpoints is ready; zero: never.
 	SwitchedAt time.Time
 	StartedAt  time.Time
+	// ServesSince is when the node's first agent started: pods from before it are on another network.
+	ServesSince time.Time
 }
 
 // Replacing is what the agent says about kube-proxy's replacement: its configuration, no more.
@@ -58,18 +60,22 @@ type Agents struct {
 	mu      sync.Mutex
 	running map[types.UID]*Agent
 	last    map[string]map[string]string // by node: what its last agent was started with
+	first   map[string]time.Time         // by node: when its first agent started
 }
 
 // New returns no agents.
 func New() *Agents {
-	return &Agents{running: map[types.UID]*Agent{}, last: map[string]map[string]string{}}
+	return &Agents{running: map[types.UID]*Agent{}, last: map[string]map[string]string{}, first: map[string]time.Time{}}
 }
 
 // Start records an agent that has just started in a pod.
 func (a *Agents) Start(pod types.UID, agent *Agent) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	agent.Config = maps.Clone(agent.Config)
+	if _, found := a.first[agent.Node]; !found {
+		a.first[agent.Node] = agent.StartedAt
+	}
+	agent.Config, agent.ServesSince = maps.Clone(agent.Config), a.first[agent.Node]
 	a.running[pod] = agent
 	a.last[agent.Node] = agent.Config
 }

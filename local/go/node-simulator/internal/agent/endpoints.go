@@ -23,7 +23,7 @@ type endpoint struct {
 }
 
 // Endpoints is what `cilium-dbg endpoint list -o json` prints: the host, the health probe, and the
-// pods of the node that have a network of their own.
+// pods of the node that Cilium gave their network.
 func (a *Agent) Endpoints(now time.Time, pods []*corev1.Pod) ([]byte, error) {
 	endpoints, err := a.endpoints(now, pods)
 	if err != nil {
@@ -56,7 +56,7 @@ func (a *Agent) endpoints(now time.Time, pods []*corev1.Pod) ([]endpoint, error)
 		{ID: number(a.Node+a.StartedAt.String(), 1000, 3000), Labels: []string{"reserved:health"}},
 	}
 	for _, pod := range pods {
-		if pod.Spec.HostNetwork || pod.Status.Phase != corev1.PodRunning || pod.DeletionTimestamp != nil {
+		if !a.serves(pod) {
 			continue
 		}
 		list = append(list, endpoint{ID: number(string(pod.UID), 3000, 60000), IP: pod.Status.PodIP, Labels: podLabels(pod)})
@@ -76,6 +76,11 @@ func (a *Agent) endpoints(now time.Time, pods []*corev1.Pod) ([]endpoint, error)
 	}
 	slices.SortStableFunc(list, func(x, y endpoint) int { return x.ID - y.ID })
 	return list, nil
+}
+
+func (a *Agent) serves(pod *corev1.Pod) bool {
+	return !pod.Spec.HostNetwork && pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil &&
+		pod.Status.StartTime != nil && !pod.Status.StartTime.Time.Before(a.ServesSince.Truncate(time.Second))
 }
 
 func (e *endpoint) fill(state string, now time.Time) {

@@ -49,7 +49,8 @@ func (r *Runner) Execute(pod *corev1.Pod, container *corev1.Container, command [
 
 // programs are those that the container's image has.
 func programs(container *corev1.Container) map[string]program {
-	image := path.Base(strings.SplitN(strings.SplitN(container.Image, "@", 2)[0], ":", 2)[0])
+	tagged, _, _ := strings.Cut(container.Image, "@")
+	image, _, _ := strings.Cut(path.Base(tagged), ":")
 	switch {
 	case container.Name == "kube-proxy" || strings.HasPrefix(image, "kube-proxy"):
 		return kubeProxyImage
