@@ -31,7 +31,7 @@ class Steps:
     """The Commands of one component: what they all are told.
 
     Args:
-        order: JSON of `cluster.order.Order`.
+        order: JSON of `cluster.told.Order`.
         mark: the repair mark; a new one is an update of each.
         kubeconfig: its content, or None for the ambient one; context: None for the current one.
     """

@@ -9,10 +9,9 @@ from typing import Any, NotRequired, TypedDict
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from . import command, release, rendering, settings, values
+from . import command, release, settings, values
 from .agent_status import AgentStatus
-from .cluster.errors import ProcedureError
-from .cluster.order import Order
+from .cluster.told import Order
 from .found import Found
 
 
@@ -116,6 +115,7 @@ class KubeProxyReplacement(pulumi.ComponentResource):
             values=helm_values,
             mark=found.mark,
             timeout=told.get("timeoutSeconds", 600),
+            lost=lambda: _release_of_ours(told, found, cluster),
             provider=provider,
             parent=self,
             depends_on=[daemonset, configmap],
@@ -226,14 +226,22 @@ def _tell(found: Found, component: KubeProxyReplacement) -> None:
     pulumi.Output.all(found.notes, found.findings).apply(tell)
 
 
+class _Namespace(pulumi.CustomResource):
+    """A namespace that is read. The SDK's own class brings all of `core/v1`: a quarter of an unchanged run's time."""
+
+    metadata: pulumi.Output[dict[str, Any]]
+
+    def __init__(self, name: str, opts: pulumi.ResourceOptions) -> None:
+        super().__init__("kubernetes:core/v1:Namespace", name, {"metadata": None}, opts)
+
+
 def _same_cluster(
     found: Found, name: str, provider: pulumi.ProviderResource, parent: pulumi.Resource
 ) -> pulumi.Output[str]:
     """The cluster's UID, as our own client and the Release's provider both read it."""
-    namespace = kubernetes.core.v1.Namespace.get(
+    namespace = _Namespace(
         f"{name}-cluster",
-        "kube-system",
-        opts=pulumi.ResourceOptions(parent=parent, provider=provider, depends_on=[found]),
+        pulumi.ResourceOptions(parent=parent, provider=provider, depends_on=[found], id="kube-system"),
     )
 
     def same(uids: list[str]) -> str:
@@ -245,7 +253,7 @@ def _same_cluster(
             )
         return ours
 
-    return pulumi.Output.all(found.cluster, namespace.metadata.uid).apply(same)
+    return pulumi.Output.all(found.cluster, namespace.metadata["uid"]).apply(same)
 
 
 def _rendered(
@@ -255,25 +263,44 @@ def _rendered(
     provider: pulumi.ProviderResource,
     parent: pulumi.Resource,
 ) -> pulumi.Output[bool]:
-    """True, once the chart renders what the steps will rely on."""
+    """True, once the chart renders what the steps will rely on, and Helm will be let to install it.
+
+    Asked only in a run that changes something: while all is as it was, nothing is removed.
+    """
 
     async def rendered(its: dict[str, Any]) -> bool:
+        if not its["changing"]:
+            return True
+        from . import rendering
+
         parsed, address = settings.parse(its["settings"]), its["address"]
         opts = pulumi.InvokeOptions(parent=parent, provider=provider)
-        manifest = await rendering.objects(parsed, its["values"], opts)
-        if not manifest:
-            return True  # a program's own mocks: the plugin itself renders something or fails
-        reason = rendering.otherwise(manifest, parsed, address["host"], int(address["port"]))
-        if reason:
-            raise pulumi.RunError(reason)
-        try:
-            await asyncio.to_thread(rendering.demand_rights, manifest, parsed)
-        except ProcedureError as error:
-            raise pulumi.RunError(str(error)) from None
+        await rendering.demand(parsed, its["values"], address["host"], int(address["port"]), opts)
         return True
 
-    plain = {key: value for key, value in told.items() if key != "values"}
-    return pulumi.Output.all(settings=plain, values=helm_values, address=found.apiServer).apply(rendered)
+    return pulumi.Output.all(
+        settings={key: value for key, value in told.items() if key != "values"},
+        values=helm_values,
+        address=found.apiServer,
+        changing=found.changing,
+    ).apply(rendered)
+
+
+async def _release_of_ours(told: Mapping[str, Any], found: Found, cluster: pulumi.Output[str]) -> str | None:
+    """The ID of the release that the cluster's record calls ours, where Helm has it.
+
+    None where nothing changes, or where that can't be known yet.
+    """
+    its_settings = {key: value for key, value in told.items() if key != "values"}
+    plain = pulumi.Output.all(settings=its_settings, cluster=cluster, changing=found.changing)
+    if not await plain.is_known():
+        return None
+    its: Any = await plain.future()
+    if not its["changing"]:
+        return None
+    from . import ownership
+
+    return await asyncio.to_thread(ownership.release_id, settings.parse(its["settings"]))
 
 
 def _order(

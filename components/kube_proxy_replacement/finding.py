@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import uuid
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from .cluster.api import Api
 from .cluster.errors import ProcedureError
 from .settings import NAMES, SettingsError
 
-_TOLD = ("notes", "findings", "restart", "server")
+_TOLD = ("notes", "findings", "restart", "server", "run")
 """Told to the reviewer or to a repair; by themselves no change. What is wrong changes the mark."""
 
 
@@ -37,7 +38,7 @@ def check(before: dict[str, Any], inputs: dict[str, Any]) -> CheckResult:
         return CheckResult(inputs, [CheckFailure("", reason) for reason in error.reasons])
     except (ProcedureError, ChartError) as error:
         return CheckResult(inputs, [CheckFailure("", str(error))])
-    return CheckResult({**settings, **found.as_inputs()}, [])
+    return CheckResult({**settings, **found.as_inputs(), "run": inputs.get("run")}, [])
 
 
 def diff(before: Mapping[str, Any], now: Mapping[str, Any]) -> DiffResult:
@@ -90,3 +91,8 @@ def _has_unknown(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(_has_unknown, value))
     return isinstance(value, Unknown)
+
+
+# This module is loaded in the dynamic provider's process alone, and the engine waits for its end: without this, Python
+# first collects all that was imported, for a tenth of a second and more.
+gc.freeze()

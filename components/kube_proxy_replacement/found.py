@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pulumi
@@ -46,9 +47,12 @@ class Found(Resource):
     podAddresses: pulumi.Output[dict[str, Any]]  # noqa: N815
     image: pulumi.Output[str]
     mark: pulumi.Output[str]
+    run: pulumi.Output[str]
     findings: pulumi.Output[list[str]]
     restart: pulumi.Output[list[str]]
     notes: pulumi.Output[list[str]]
+    changing: pulumi.Output[bool]
+    """Whether this resource is created or updated in this very run: whether anything changes at all."""
 
     def __init__(self, name: str, settings: pulumi.Inputs, opts: pulumi.ResourceOptions) -> None:
         empty = dict.fromkeys(
@@ -65,5 +69,8 @@ class Found(Resource):
                 "backup",
             )
         )
+        run = uuid.uuid4().hex
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=["backup"]))
-        super().__init__(FoundProvider(), name, {**empty, **settings}, opts)
+        super().__init__(FoundProvider(), name, {**empty, **settings, "run": run}, opts)
+        # an unchanged resource keeps the outputs, and so the run, of its last change
+        self.changing = pulumi.Output.from_input(self.run).apply(lambda its: its == run)

@@ -96,7 +96,8 @@ def look(inputs: Mapping[str, Any], before: Mapping[str, Any], folder: Path) -> 
     """
     settings = parse(inputs)
     its_chart = chart.load(settings.chart, settings.cilium_version or None, folder=folder)
-    reasons = [str(item) for item in chart.KnownValues(its_chart).unknown(settings.values)]
+    # all templates are read for it: only where there is something to ask
+    reasons = [str(item) for item in chart.KnownValues(its_chart).unknown(settings.values)] if settings.values else []
     reasons += chart.contradictions(
         settings.values,
         settings.mode,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pulumi
+from pulumi.runtime.mocks import MockMonitor
+from pulumi.runtime.settings import get_monitor
 from pulumi_kubernetes.helm.v3 import Release, RepositoryOptsArgs
 
 REPOSITORY = "https://helm.cilium.io"
@@ -29,15 +31,30 @@ def cilium(
     values: pulumi.Input[dict[str, Any]],
     mark: pulumi.Input[str],
     timeout: pulumi.Input[int],
+    lost: Callable[[], Awaitable[str | None]],
     provider: pulumi.ProviderResource,
     parent: pulumi.Resource,
     depends_on: Sequence[pulumi.Resource],
 ) -> Release:
     """The Release. It doesn't wait: the Command after it does, with progress, and for more than Ready.
 
+    Args:
+        lost: the ID of our release, where the cluster has it already. A run that was killed after Helm's work, or a
+            refresh on the wrong cluster, leaves it out of the state; Helm would then refuse to «re-use a name». Taken
+            over like that it is only ever done where the state doesn't have it.
+
     It is never `atomic`: a rollback by Helm would take Cilium back before kube-proxy routes. A new repair mark
     stands in its description, and makes a real `helm upgrade`, whose three-way merge mends what was edited by hand.
     """
+
+    async def take_over(args: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
+        # import_ is a plain string: only here can it be awaited
+        found = await lost()
+        if found is None:
+            return None
+        opts = pulumi.ResourceOptions.merge(args.opts, pulumi.ResourceOptions(import_=found))
+        return pulumi.ResourceTransformResult(args.props, opts)
+
     # a local chart or an OCI address stands alone; pulumi drops a repository that is None
     location = pulumi.Output.from_input(chart).apply(chart_location)
     repository: Any = location.apply(lambda its: its.get("repository_opts"))
@@ -57,5 +74,11 @@ def cilium(
         atomic=False,
         cleanup_on_fail=False,
         timeout=timeout,
-        opts=pulumi.ResourceOptions(parent=parent, provider=provider, depends_on=list(depends_on)),
+        opts=pulumi.ResourceOptions(
+            parent=parent,
+            provider=provider,
+            depends_on=list(depends_on),
+            # Pulumi's mocks know no transforms, and a user's own tests of a program with this component run on them
+            transforms=None if isinstance(get_monitor(), MockMonitor) else [take_over],
+        ),
     )

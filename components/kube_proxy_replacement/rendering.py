@@ -7,6 +7,7 @@ function behind `helm.v3.Chart`), with the Helm that installs the release.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
@@ -14,10 +15,27 @@ from typing import Any
 
 import pulumi
 
-from .cluster import record, rights
+from .cluster import rights
 from .cluster.api import Api
+from .cluster.errors import ProcedureError
 from .release import REPOSITORY
 from .settings import Settings
+
+
+async def demand(
+    settings: Settings, values: Mapping[str, Any], host: str, port: int, opts: pulumi.InvokeOptions
+) -> None:
+    """Renders the chart, and raises pulumi.RunError where what comes of it can't be relied on, or not be installed."""
+    manifest = await objects(settings, values, opts)
+    if not manifest:
+        return  # a program's own mocks: the plugin itself renders something, or fails
+    reason = otherwise(manifest, settings, host, port)
+    if reason:
+        raise pulumi.RunError(reason)
+    try:
+        await asyncio.to_thread(demand_rights, manifest, settings)
+    except ProcedureError as error:
+        raise pulumi.RunError(str(error)) from None
 
 
 async def objects(settings: Settings, values: Mapping[str, Any], opts: pulumi.InvokeOptions) -> list[dict[str, Any]]:
@@ -45,13 +63,10 @@ async def objects(settings: Settings, values: Mapping[str, Any], opts: pulumi.In
 def demand_rights(manifest: Sequence[Mapping[str, Any]], settings: Settings) -> None:
     """Before kube-proxy is removed for it: whether Helm will be let to install what was rendered.
 
-    Raises ProcedureError naming every right that is missing. Asked while no run in this mode has come to its end; after
-    that nothing is removed any more.
+    Raises ProcedureError naming every right that is missing.
     """
     api = Api.connect(settings.kubeconfig, settings.kube_context)
-    kept = record.read(api)
-    if kept is None or kept.done != settings.mode:
-        rights.demand(api, rights.installing(manifest, settings.namespace), manifest)
+    rights.demand(api, rights.installing(manifest, settings.namespace), manifest)
 
 
 def otherwise(rendered: Sequence[Mapping[str, Any]], settings: Settings, host: str, port: int) -> str | None:

@@ -3,13 +3,14 @@
 The names of this module, of its steps and of its verbs are in people's states and never change.
 
 Environment:
-    KUBE_PROXY_REPLACEMENT_ORDER: what to do, on which cluster (JSON of `cluster.order.Order`).
+    KUBE_PROXY_REPLACEMENT_ORDER: what to do, on which cluster (JSON of `cluster.told.Order`).
     KUBE_PROXY_REPLACEMENT_KUBECONFIG: a kubeconfig's content; without it the ambient one is used.
     KUBE_PROXY_REPLACEMENT_CONTEXT: a context's name; without it the current one.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from collections.abc import Mapping
 from .cluster import order
 from .cluster.api import Api
 from .cluster.errors import ProcedureError
+from .cluster.told import Order
 
 STEPS = {
     ("kube-proxy-daemonset", "create"): order.daemonset,
@@ -47,7 +49,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
         _say(f"usage: STEP VERB, one of {', '.join(' '.join(key) for key in STEPS)}", sys.stderr)
         return 2
     try:
-        told = order.Order.from_json(environment["KUBE_PROXY_REPLACEMENT_ORDER"])
+        told = Order.from_json(environment["KUBE_PROXY_REPLACEMENT_ORDER"])
         api = Api.connect(
             environment.get("KUBE_PROXY_REPLACEMENT_KUBECONFIG"),
             environment.get("KUBE_PROXY_REPLACEMENT_CONTEXT"),
@@ -67,4 +69,5 @@ def _say(text: str, stream: object = None) -> None:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # at its end Python would collect all that was imported, while the engine waits
     sys.exit(main(sys.argv[1:], os.environ))

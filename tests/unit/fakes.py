@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -459,8 +460,11 @@ def _collections(path: str) -> set[str]:
 
 def _labelled(body: Object, selector: str) -> bool:
     labels = (body.get("metadata") or {}).get("labels") or {}
-    for part in filter(None, selector.split(",")):
-        if "!=" in part:
+    for part in filter(None, re.split(r",(?![^(]*\))", selector)):
+        if among := re.fullmatch(r"(\S+) (in|notin) \((.*)\)", part):
+            if (labels.get(among[1]) in among[3].split(",")) != (among[2] == "in"):
+                return False
+        elif "!=" in part:
             key, value = part.split("!=", 1)
             if labels.get(key) == value:
                 return False

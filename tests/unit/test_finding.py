@@ -52,9 +52,10 @@ def recorded(**changes: Any) -> dict[str, Any]:
 
 class TestCheck:
     def test_what_was_found_stands_beside_the_settings(self, look: list[Any]) -> None:
-        result = finding.check({}, {"mode": "replace", "kubeconfig": SECRET, "chart": None, "cluster": None})
+        given = {"mode": "replace", "kubeconfig": SECRET, "chart": None, "cluster": None, "run": "7"}
+        result = finding.check({}, given)
         assert result.failures == []
-        assert result.inputs == {"mode": "replace", "kubeconfig": SECRET, **SEEN.as_inputs()}
+        assert result.inputs == {"mode": "replace", "kubeconfig": SECRET, "run": "7", **SEEN.as_inputs()}
 
     def test_the_look_is_told_the_settings_the_last_run_and_the_program_s_folder(
         self, look: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -178,6 +179,7 @@ class TestDiff:
             {"findings": ["kube-proxy's DaemonSet is back"]},
             {"restart": ["uid"]},
             {"server": "https://127.0.0.1:7443"},
+            {"run": "another"},
             {"__provider": "another name"},
         ],
     )

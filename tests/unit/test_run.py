@@ -8,7 +8,7 @@ import pytest
 
 from kube_proxy_replacement import run
 from kube_proxy_replacement.cluster.errors import KubeconfigError, ProcedureError
-from kube_proxy_replacement.cluster.order import Order
+from kube_proxy_replacement.cluster.told import Order
 
 from .fakes import FakeApi, namespace
 

@@ -50,6 +50,12 @@ def find(api: Api, namespace: str, name: str) -> HelmRelease | None:
     )
 
 
+def exists(api: Api, namespace: str, name: str) -> bool:
+    """Whether Helm has a release of this name that isn't uninstalled."""
+    labels = f"owner=helm,name={name},status!=uninstalled"
+    return bool(api.get(f"/api/v1/namespaces/{namespace}/secrets", labelSelector=labels, limit="1").get("items"))
+
+
 def ciliums(api: Api) -> list[str]:
     """Every release of the chart cilium on the cluster, as `NAMESPACE/NAME`, by its agents' DaemonSet."""
     found = set()
