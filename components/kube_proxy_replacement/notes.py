@@ -92,14 +92,16 @@ def switch_seconds(nodes: int, fresh: bool, values: Mapping[str, Any]) -> int:
     if fresh:
         return 2 * _RESTART_SECONDS  # all agents are new and start at once, their image is on the nodes
     rolling = (values.get("updateStrategy") or {}).get("rollingUpdate") or {}
-    return 10 + _RESTART_SECONDS * math.ceil(nodes / _at_once(rolling.get("maxUnavailable", 2), nodes))
+    return 10 + _RESTART_SECONDS * math.ceil(nodes / _at_once(rolling.get("maxUnavailable") or 2, nodes))
 
 
 def _at_once(maximum: Any, nodes: int) -> int:
     text = str(maximum)
-    if text.endswith("%"):
-        return max(1, math.ceil(nodes * float(text[:-1]) / 100))  # a DaemonSet's percentage is rounded up
-    return max(1, int(float(text)))
+    number = text.removesuffix("%").removesuffix(".0")
+    if not number.isdigit():
+        return 1  # the chart will say no to it
+    share = math.ceil(nodes * int(number) / 100)  # a DaemonSet's percentage is rounded up
+    return max(1, share if text.endswith("%") else int(number))
 
 
 def _left_out(names: Sequence[str]) -> list[str]:

@@ -138,7 +138,7 @@ def _is_empty(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _mode(value: Any) -> str | None:
@@ -211,7 +211,7 @@ def _load_balancer(value: Any) -> str | None:
         if name not in _LOAD_BALANCER:
             near = difflib.get_close_matches(name, _LOAD_BALANCER, n=1, cutoff=0.0)[0]
             return f"there is no loadBalancer.{name}; did you mean {near}?"
-        if its not in _LOAD_BALANCER[name]:
+        if not any(its is word or (isinstance(its, str) and its == word) for word in _LOAD_BALANCER[name]):
             words = ", ".join(str(word).lower() for word in _LOAD_BALANCER[name])
             return f"loadBalancer.{name} is {its!r}; it is one of {words}."
     return None

@@ -19,6 +19,9 @@ from .cluster.agents import Agent, Reading
 from .cluster.api import Api
 from .cluster.errors import ProcedureError
 
+_PATIENCE = 60.0
+"""Seconds, as in `run`: an API server that restarts must not fail the last resource of a run that is done."""
+
 
 def create(inputs: Mapping[str, Any]) -> CreateResult:
     return CreateResult(id_=f"agents-{uuid.uuid4().hex[:12]}", outs={**inputs, **_read(inputs)})
@@ -29,7 +32,7 @@ def update(inputs: Mapping[str, Any]) -> UpdateResult:
 
 
 def _read(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    api = Api.connect(inputs.get("kubeconfig"), inputs.get("kubeContext"))
+    api = Api.connect(inputs.get("kubeconfig"), inputs.get("kubeContext"), patience=_PATIENCE)
     found = identity.cluster_uid(api)
     if found != inputs["cluster"]:
         raise ProcedureError(

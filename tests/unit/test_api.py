@@ -456,7 +456,6 @@ class TestAmbient:
         assert Api.connect(context="one").server == "https://one.example"
         assert Api.connect(context="two").server == "https://two.example"
 
-    @pytest.mark.xfail(strict=True, reason="the official client lets the last file's current-context win")
     def test_the_first_file_s_current_context_wins_as_for_kubectl(
         self, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -13,8 +13,8 @@ import pytest
 from kube_proxy_replacement.cluster import kube_proxy, kubeadm, node_pods, order, record, waiting
 from kube_proxy_replacement.cluster.errors import ProcedureError
 from kube_proxy_replacement.cluster.exec import ExecResult
-from kube_proxy_replacement.cluster.told import Order
 from kube_proxy_replacement.cluster.record import Record, bare
+from kube_proxy_replacement.cluster.told import Order
 
 from .fakes import (
     Clock,
@@ -391,7 +391,6 @@ class TestTheEnd:
             world.do(order.agents_switched)
         assert self.done(world) == ""
 
-    @pytest.mark.xfail(strict=True, reason="where kube-proxy is gone, the way back leaves what the record calls done")
     def test_a_run_that_goes_back_takes_it_away_before_it_changes_anything(self, world: World) -> None:
         world.switch_over()
         world.errors["POST", DAEMONSETS] = ProcedureError("killed")

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +115,16 @@ def _ambient() -> _Source:
     files = os.pathsep.join(map(str, paths))
     try:
         merged = kube_config.KubeConfigMerger(files).config  # type: ignore[no-untyped-call]
-        return _source("the ambient kubeconfig", files, merged.value)
+        source = _source("the ambient kubeconfig", files, merged.value)
+        # kubectl, helm and Pulumi's provider take the first file that has one; the Python client takes the last
+        return replace(source, current=_first_context(there)) if len(there) > 1 else source
     except (*UNUSABLE, yaml.YAMLError) as error:
         raise KubeconfigError(f"The kubeconfig {value} can't be read: {harmless(error)}") from None
+
+
+def _first_context(paths: list[Path]) -> str | None:
+    parsed = (yaml.safe_load(path.read_text()) or {} for path in paths)
+    return next((str(its["current-context"]) for its in parsed if its.get("current-context")), None)
 
 
 def _given(content: str) -> _Source:

@@ -94,7 +94,7 @@ def remove_all(api: Api, task: str) -> None:
         if time.monotonic() > deadline:
             raise ProcedureError(
                 f"Pods of an earlier run (label {TASK_LABEL}={task} in {NAMESPACE}) don't go away; something holds "
-                "them (a finalizer?). Nothing else was changed in this step."
+                "them (a finalizer?). Look at them (kubectl -n kube-system get pods), then run again."
             )
         time.sleep(_POLL)
 

@@ -22,7 +22,8 @@ class Node:
 
     Attributes:
         name, uid: its metadata's.
-        ready: its Ready condition is True.
+        ready: its Ready condition is True, or False for want of a network plugin only: Cilium is to be that plugin, and
+            pods on the host's network run there already.
         labels: its labels.
         pod_cidrs: `spec.podCIDRs`, often one IPv4 and perhaps one IPv6 range.
         taints: `spec.taints`.
@@ -58,6 +59,14 @@ def read(api: Api) -> Nodes:
     return Nodes(tuple(sorted(found, key=lambda node: node.name)))
 
 
+def _is_ready(condition: Object) -> bool:
+    if condition.get("type") != "Ready":
+        return False
+    # the kubelet's own words, «container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady»
+    waits = condition.get("status") == "False" and "NetworkReady=false" in str(condition.get("message"))
+    return condition.get("status") == "True" or waits
+
+
 def _runs_agents(item: Object) -> bool:
     labels = item["metadata"].get("labels") or {}
     # virtual-kubelet's own label; its nodes have no kernel that kube-proxy or an agent could program
@@ -72,7 +81,7 @@ def _node(item: Object) -> Node:
     return Node(
         name=item["metadata"]["name"],
         uid=item["metadata"]["uid"],
-        ready=any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions),
+        ready=any(_is_ready(condition) for condition in conditions),
         labels=dict(item["metadata"].get("labels") or {}),
         pod_cidrs=tuple(cidrs),
         taints=tuple(Taint(t["key"], t.get("value") or "", t["effect"]) for t in spec.get("taints") or []),

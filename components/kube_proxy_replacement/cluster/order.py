@@ -130,6 +130,8 @@ def _restored(api: Api, order: Order, say: Say) -> None:
             "mode coexist: this cluster has no kube-proxy and never had one while this program knew it. There is "
             "nothing to go back to; Cilium was not touched. Set mode to replace."
         )
+    if kept.done not in ("", order.mode):
+        record.write(api, replace(kept, done=""))  # from here on it is no longer so
     restoring.whole(api, its_nodes.ready, patience=order.timeout, say=say)
 
 

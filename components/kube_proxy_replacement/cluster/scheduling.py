@@ -40,6 +40,8 @@ def _why_not(spec: Mapping[str, Any], node: Node) -> str:
 
 
 def _term(term: Mapping[str, Any], node: Node) -> bool:
+    if not term.get("matchExpressions") and not term.get("matchFields"):
+        return False  # an empty term matches nothing
     fields = {"metadata.name": node.name}
     return all(_expression(its, node.labels) for its in term.get("matchExpressions") or []) and all(
         _expression(its, fields) for its in term.get("matchFields") or []
