@@ -92,11 +92,11 @@ def switch_seconds(nodes: int, fresh: bool, values: Mapping[str, Any]) -> int:
     if fresh:
         return 2 * _RESTART_SECONDS  # all agents are new and start at once, their image is on the nodes
     rolling = (values.get("updateStrategy") or {}).get("rollingUpdate") or {}
-    return 10 + _RESTART_SECONDS * math.ceil(nodes / _at_once(rolling.get("maxUnavailable") or 2, nodes))
+    return 10 + _RESTART_SECONDS * math.ceil(nodes / _at_once(rolling.get("maxUnavailable"), nodes))
 
 
 def _at_once(maximum: Any, nodes: int) -> int:
-    text = str(maximum)
+    text = "2" if maximum is None else str(maximum)  # the chart's default
     number = text.removesuffix("%").removesuffix(".0")
     if not number.isdigit():
         return 1  # the chart will say no to it

@@ -49,6 +49,7 @@ def prove(
         say(f"API server {host}:{port}: {len(nodes) - len(left)}/{len(nodes)} nodes' ready agents run with it")
     if not left:
         return
+    # a node that gets no answer says so after cilium-dbg's own minute
     say(f"API server {host}:{port}: asking from {len(left)} nodes, with a pod on each ({image})")
     try:
         _grant(api)
