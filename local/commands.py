@@ -19,6 +19,7 @@ _CHECKS: Final = (
     ("imports", ("-c", "import sys; from importlinter.cli import lint_imports_command as main; sys.exit(main())")),
 )
 _UNIT: Final = ("unit tests", ("-m", "pytest", "tests/unit"))
+_GO: Final = ("tests of the programs in Go", ("-m", "local.gotests"))
 _ENGINE: Final = ("engine tests", ("-m", "pytest", "tests/engine"))
 
 
@@ -92,7 +93,7 @@ def _test_unit(arguments: Sequence[str]) -> int:
 
 
 def _test(_: Sequence[str]) -> int:
-    return _all([*_CHECKS, _UNIT, _ENGINE])
+    return _all([*_CHECKS, _UNIT, _GO, _ENGINE])
 
 
 def _bench(arguments: Sequence[str]) -> int:

@@ -43,7 +43,7 @@ def switch_over(
     )
     if balancers:
         notes.append(
-            f"{len(balancers)} Services of type LoadBalancer ({_some(balancers)}): their cloud's health checks ask "
+            f"Services of type LoadBalancer: {len(balancers)} ({_some(balancers)}). Their cloud's health checks ask "
             f"each node on port {HEALTH_PORT}. A node doesn't answer there from kube-proxy's removal until its own "
             f"agent has restarted: on the last node about {seconds} s. A load balancer that gives a node up sooner "
             "sends it nothing for that long; the rules in its kernel go on routing"

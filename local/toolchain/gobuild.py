@@ -144,6 +144,11 @@ class Go:
         if numbers is None or (int(numbers[1]), int(numbers[2])) < versions.GO:
             raise ToolchainError(f"{program} is {said or 'no Go that answers'}, which is too old. {mend}")
 
+    def test(self, module: Path) -> int:
+        """Run a module's own tests, and return their exit code."""
+        command = [self._program, "test", "./..."]
+        return subprocess.run(command, cwd=module, env=self._environment, check=False).returncode
+
     def build(self, part: GoPart, into: Path, target: Path, log: Path, report: Report, sources: Path = SOURCES) -> None:
         """Build all of a part into a folder that ``build_once`` then makes ``target``."""
         scratch = into / ".scratch"
