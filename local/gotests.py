@@ -1,7 +1,7 @@
 """``python -m local.gotests``: the tests of the programs in Go that are this project's own.
 
-The stand-in for the command plugin is tested against the written description of the real one, the node simulator against
-what real nodes answered.
+The stand-in for the command plugin is tested against the written description of the real one, the node simulator
+against what real nodes answered.
 """
 
 import sys

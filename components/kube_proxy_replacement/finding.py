@@ -14,7 +14,7 @@ from pulumi.output import Unknown
 
 from . import looking
 from .chart import ChartError
-from .cluster import identity, kube_proxy, nodes, record
+from .cluster import identity, kube_proxy, kubeadm, nodes, record
 from .cluster.api import Api
 from .cluster.errors import ProcedureError
 from .settings import NAMES, SettingsError
@@ -79,10 +79,18 @@ def _outs(inputs: dict[str, Any], backup: Any) -> dict[str, Any]:
     copy = {
         "daemonset": record.bare(live.daemonset) if live.daemonset else kept and kept.daemonset,
         "configmap": record.bare(live.configmap) if live.configmap else kept and kept.configmap,
-        "kubeadm": kept and kept.kubeadm,
+        "kubeadm": (kept and kept.kubeadm) or _kubeadm_change(api, inputs["mode"], live.daemonset is not None),
     }
     # as text: Pulumi's state has no integers, and a DaemonSet with a port 10256.0 can't be created
     return {**inputs, "notes": [], "findings": [], "backup": json.dumps(copy, sort_keys=True)}
+
+
+def _kubeadm_change(api: Api, mode: str, present: bool) -> dict[str, str] | None:
+    """What this run's switch-over is about to write into kubeadm-config, and to the record after this copy was made."""
+    before = kubeadm.text(api) if mode == "replace" and present else None
+    if before is None or kubeadm.disabled(before):
+        return None
+    return {"before": before, "after": kubeadm.with_disabled(before, True)}
 
 
 def _has_unknown(value: Any) -> bool:

@@ -9,7 +9,7 @@ from pulumi.output import UNKNOWN
 
 from kube_proxy_replacement import finding, looking
 from kube_proxy_replacement.chart import ChartError
-from kube_proxy_replacement.cluster import kube_proxy, record
+from kube_proxy_replacement.cluster import kube_proxy, kubeadm, record
 from kube_proxy_replacement.cluster.errors import ApiError, KubeconfigError, ProcedureError
 from kube_proxy_replacement.settings import SettingsError
 
@@ -274,8 +274,18 @@ class TestRecording:
 
     def test_the_state_has_its_own_copy_of_kube_proxy_before_anything_is_removed(self, api: FakeApi) -> None:
         outs = finding.create(recorded()).outs
-        assert json.loads(outs["backup"]) == self.bare()
+        copy = json.loads(outs["backup"])
+        assert {"daemonset": copy["daemonset"], "configmap": copy["configmap"]} == {
+            key: self.bare()[key] for key in ("daemonset", "configmap")
+        }
         assert api.changes() == []
+
+    def test_the_copy_knows_what_kubeadm_will_be_told_in_this_run(self, api: FakeApi) -> None:
+        """The record is written after it; without this a record that comes back from the state couldn't undo it."""
+        change = json.loads(finding.create(recorded(mode="replace")).outs["backup"])["kubeadm"]
+        assert not kubeadm.disabled(change["before"])
+        assert kubeadm.disabled(change["after"])
+        assert json.loads(finding.create(recorded(mode="coexist")).outs["backup"])["kubeadm"] is None
 
     def test_it_is_read_with_the_credentials_that_the_settings_give(self, api: FakeApi) -> None:
         finding.create(recorded(kubeconfig=SECRET, kubeContext="prod"))

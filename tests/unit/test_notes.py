@@ -67,12 +67,12 @@ class TestSwitchOver:
 
     def test_many_load_balancers_are_counted_and_some_named(self) -> None:
         told = switch_over(balancers=[f"shop/web-{number}" for number in range(9)])
-        assert "9 Services" in told
+        assert "LoadBalancer: 9 (" in told
         assert "shop/web-4 …" in told
         assert "shop/web-5" not in told
 
     def test_without_load_balancers_nothing_is_said_of_them(self) -> None:
-        assert "LoadBalancer (" not in switch_over()
+        assert "LoadBalancer: " not in switch_over()
         assert "10256" not in switch_over()
 
     def test_open_connections_are_reset_only_where_agents_restart(self) -> None:

@@ -87,12 +87,10 @@ def _removed(api: Api, proxy: KubeProxy, kept: Record | None, nodes: Nodes, foun
     for kind, item in (("DaemonSet", proxy.daemonset), ("ConfigMap", proxy.configmap)):
         if item is not None:
             found.add(f"kube-proxy's {kind} is back", kind, item["metadata"]["uid"])
-    if kept is None:
-        return
-    text = kubeadm.text(api) if kept.had_kube_proxy else None
+    text = kubeadm.text(api) if kept is None or kept.had_kube_proxy else None
     if text is not None and not kubeadm.disabled(text):
         found.add("kubeadm-config no longer says proxy.disabled: kubeadm upgrade would bring kube-proxy back")
-    if kept.daemonset is not None and proxy.daemonset is None:
+    if kept is not None and kept.daemonset is not None and proxy.daemonset is None:
         for node in nodes.ready:
             if node.uid in kept.uncleaned:
                 found.add(f"{node.name}: its leftover rules aren't cleaned yet", "rules", node.uid)
