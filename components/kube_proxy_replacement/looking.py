@@ -294,12 +294,6 @@ class _Look:
                 f"The Helm release {own} (chart {self.release.version}, revision {self.release.revision}) isn't this "
                 f"stack's: someone else's Helm runs this Cilium. {_NOT_OURS}"
             )
-        if self.release and self.release.status.startswith("pending-"):
-            raise ProcedureError(
-                f"The Helm release {own} is {self.release.status} (revision {self.release.revision}): a run was cut "
-                "off, or one is at work. If none is, `helm rollback` (or, where it was the first install, `helm "
-                "uninstall`) it, then run again. Nothing was changed."
-            )
 
     def _address(self) -> ApiServerAddress:
         settings = self.settings
@@ -329,10 +323,16 @@ class _Look:
         return pod_addresses.helm_values(pod_addresses.read(self.api, configmap, self.nodes, self.services))
 
     def _notes(self, its_address: ApiServerAddress, fresh: bool) -> list[str]:
-        again = (
-            ["the last run in this mode was stopped before its end: this one goes on from there"] if self.begun else []
-        )
-        return again + self._what_will_happen(its_address, fresh)
+        first = []
+        if self.begun:
+            first.append("the last run in this mode was stopped before its end: this one goes on from there")
+        if self.release and self.release.status.startswith("pending-"):
+            first.append(
+                f"the Helm release is {self.release.status} (revision {self.release.revision}): a run was cut "
+                "off. This one "
+                "marks that revision failed, so that Helm goes on"
+            )
+        return first + self._what_will_happen(its_address, fresh)
 
     def _what_will_happen(self, its_address: ApiServerAddress, fresh: bool) -> list[str]:
         common: dict[str, Any] = {

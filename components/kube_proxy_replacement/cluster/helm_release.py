@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from .api import Api
+from .api import Api, Object
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -33,13 +34,12 @@ class HelmRelease:
 
 
 def find(api: Api, namespace: str, name: str) -> HelmRelease | None:
-    items = api.list(f"/api/v1/namespaces/{namespace}/secrets", labelSelector=f"owner=helm,name={name}")
-    newest = max(items, key=lambda item: int(item["metadata"]["labels"]["version"]), default=None)
+    """The newest revision, or None where there is none or it is uninstalled."""
+    newest = _newest(api, namespace, name)
     if newest is None or newest["metadata"]["labels"].get("status") == "uninstalled":
         return None
     labels = newest["metadata"]["labels"]
-    # Helm's own encoding inside the Secret's: base64 of gzip of JSON (pkg/storage/driver/util.go)
-    content = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(newest["data"]["release"]))))
+    content = _decoded(newest)
     return HelmRelease(
         namespace=namespace,
         name=name,
@@ -47,6 +47,32 @@ def find(api: Api, namespace: str, name: str) -> HelmRelease | None:
         revision=int(labels["version"]),
         status=labels["status"],
         config=_config(content.get("manifest") or ""),
+    )
+
+
+def recover(api: Api, namespace: str, name: str, say: Callable[[str], None]) -> None:
+    """Marks a revision failed that a killed run left pending: Helm refuses any other work on the release until then.
+
+    The next upgrade starts from the last deployed revision, or, where the first install was cut off, from the failed
+    one itself (helm.sh/helm/v3 pkg/action/upgrade.go, prepareUpgrade). A rollback would be wrong in the middle of a
+    switch-over: it takes the agents back while kube-proxy is gone. Called for this program's own release only, in a run
+    that holds the stack's lock.
+    """
+    newest = _newest(api, namespace, name)
+    if newest is None or not newest["metadata"]["labels"].get("status", "").startswith("pending-"):
+        return
+    was = newest["metadata"]["labels"]["status"]
+    content = _decoded(newest)
+    content["info"] |= {"status": "failed", "description": f"{was} was cut off; marked by kube-proxy-replacement"}
+    newest["metadata"]["labels"]["status"] = "failed"
+    newest["data"]["release"] = _encoded(content)
+    # replaced with its resourceVersion: where Helm is at work after all, the API server says so
+    body = {"apiVersion": "v1", "kind": "Secret", **newest}
+    api.replace(f"/api/v1/namespaces/{namespace}/secrets/{newest['metadata']['name']}", body)
+    say(
+        f"Helm release {namespace}/{name}: a run that was cut off left it {was}; that revision is marked failed, "
+        "and the next "
+        "upgrade goes on from there"
     )
 
 
@@ -64,6 +90,20 @@ def ciliums(api: Api) -> list[str]:
         owner = notes.get("meta.helm.sh/release-namespace"), notes.get("meta.helm.sh/release-name")
         found.add("/".join(owner) if all(owner) else f"{item['metadata']['namespace']}/")  # type: ignore[arg-type]
     return sorted(found)
+
+
+def _newest(api: Api, namespace: str, name: str) -> Object | None:
+    items = api.list(f"/api/v1/namespaces/{namespace}/secrets", labelSelector=f"owner=helm,name={name}")
+    return max(items, key=lambda item: int(item["metadata"]["labels"]["version"]), default=None)
+
+
+def _decoded(secret: Object) -> Any:
+    """Helm's own encoding inside the Secret's: base64 of gzip of JSON (pkg/storage/driver/util.go)."""
+    return json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
+
+
+def _encoded(content: Any) -> str:
+    return base64.b64encode(base64.b64encode(gzip.compress(json.dumps(content).encode()))).decode()
 
 
 def _config(manifest: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from . import agents, cleaning, identity, kube_proxy, nodes, reach, record, removal, restoring, rollout
+from . import agents, cleaning, helm_release, identity, kube_proxy, nodes, reach, record, removal, restoring, rollout
 from .api import Api
 from .errors import ProcedureError
 from .nodes import Nodes
@@ -31,10 +31,13 @@ def confirm_cluster(api: Api, order: Order) -> None:
 
 
 def daemonset(api: Api, order: Order, say: Say) -> None:
-    """Replace: every node has shown the address, the backup is read back, the DaemonSet and its pods are gone.
+    """First, a Helm release that a killed run left pending is recovered.
+
+    Replace: every node has shown the address, the backup is read back, the DaemonSet and its pods are gone.
 
     Coexist: the whole of kube-proxy is there, and routes.
     """
+    helm_release.recover(api, order.namespace, order.release, say)
     if order.mode == "coexist":
         _restored(api, order, say)
         return
