@@ -31,7 +31,7 @@ def manifest(config: dict[str, str] | None) -> str:
     ]
     if config is not None:
         configmap = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cilium-config"}, "data": config}
-        objects.insert(2, configmap)
+        objects.append(configmap)
     return "".join(f"---\n# Source: cilium/templates/x.yaml\n{yaml.safe_dump(body)}" for body in objects)
 
 

@@ -398,6 +398,16 @@ class TestTheEnd:
             world.do(order.daemonset, BACK)
         assert self.done(world) == ""
 
+    def test_a_run_that_goes_over_takes_it_away_before_it_removes_anything(self, world: World) -> None:
+        world.says = "kube-proxy"
+        for step in (order.daemonset, order.configmap, order.agents_switched):
+            world.do(step, BACK)
+        assert self.done(world) == "coexist"
+        world.errors["DELETE", kube_proxy.DAEMONSET] = ProcedureError("killed")
+        with pytest.raises(ProcedureError, match="killed"):
+            world.do(order.daemonset)
+        assert self.done(world) == ""
+
     def test_a_second_run_in_the_same_mode_keeps_it(self, world: World) -> None:
         world.switch_over()
         world.do(order.daemonset)

@@ -160,9 +160,24 @@ class TestDaemonSet:
                 world.objects[path]["metadata"]["uid"] = "another"
 
         world.on_call = exchange
-        with pytest.raises(ProcedureError):
+        with pytest.raises(ProcedureError, match="put back by something else"):
             world.remove_daemonset(backup, patience=0)
         assert world.objects[kube_proxy.DAEMONSET]["metadata"]["uid"] == "another"
+
+    def test_one_that_a_finalizer_still_holds_is_not_taken_for_another(self, world: World, clock: Clock) -> None:
+        backup = world.back_up()
+        held = world.objects[kube_proxy.DAEMONSET]
+
+        def hold(method: str, path: str) -> None:
+            if clock.passed < 5:
+                world.objects[kube_proxy.DAEMONSET] = held
+            elif world.deleted is None:
+                del world.objects[kube_proxy.DAEMONSET]
+            world._controller(method, path)
+
+        world.on_call = hold
+        world.remove_daemonset(backup)
+        assert not [path for path in world.objects if path.startswith(PODS)]
 
     @pytest.mark.parametrize(
         "change",

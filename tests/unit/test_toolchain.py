@@ -118,7 +118,8 @@ class TestBuildOnce:
                 print("build", file=builds)
             (into / "first").touch()
             print("building", flush=True)
-            time.sleep(float(sys.argv[3]))
+            while not Path(sys.argv[3]).exists():
+                time.sleep(0.01)
             (into / "second").touch()
         built = build_once(Path(sys.argv[1]), "part", build, lambda line: print(line, flush=True))
         print("built" if built else "found", sorted(path.name for path in Path(sys.argv[1]).iterdir()))
@@ -126,16 +127,21 @@ class TestBuildOnce:
 
     def test_of_two_processes_one_builds_and_the_other_waits(self, tmp_path: Path) -> None:
         target, builds = tmp_path / "cache" / "part-1-key", tmp_path / "builds"
-        first, second = (python(self.BUILD, target, builds, 0.2) for _ in range(2))
-        said = sorted((first.communicate()[0], second.communicate()[0]))
+        let_it_end = tmp_path / "let-it-end"
+        first = python(self.BUILD, target, builds, let_it_end)
+        assert first.stdout is not None
+        assert first.stdout.readline() == "building\n"
+        second = python(self.BUILD, target, builds, let_it_end)
+        assert second.stdout is not None
+        assert "waiting" in second.stdout.readline()
+        let_it_end.touch()
+        assert first.communicate()[0].splitlines() == ["built ['first', 'second']"]
+        assert second.communicate()[0].splitlines() == ["found ['first', 'second']"]
         assert builds.read_text() == "build\n"
-        assert said[0].splitlines()[1:] == ["found ['first', 'second']"]
-        assert "waiting" in said[0].splitlines()[0]
-        assert said[1].splitlines() == ["building", "built ['first', 'second']"]
 
     def test_a_killed_build_is_no_finished_one(self, tmp_path: Path) -> None:
         target, builds = tmp_path / "cache" / "part-1-key", tmp_path / "builds"
-        killed = python(self.BUILD, target, builds, 60)
+        killed = python(self.BUILD, target, builds, tmp_path / "never")
         assert killed.stdout is not None
         killed.stdout.readline()
         killed.kill()
