@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -183,10 +183,12 @@ class _Look:
         self._other_network_says_no()
         self._foreign_cilium_says_no()
         its_address = self._address()
-        wrong = self._drift() if self.steady else drift.NOTHING
+        wrong = self._drift() if self.begun else drift.NOTHING
         mark = wrong.mark or self.before.get("mark") or ""
         if self.begun and not self.steady:
+            # what a stopped run left half-way isn't a finding; but an agent that no rollout will restart is restarted
             mark = drift.mark_of(["a run was stopped"], mark)
+            wrong = replace(wrong, findings=())
         if wrong.findings or not self.steady:
             rights.demand(self.api, rights.reading(self.settings.namespace) + rights.changing(self.settings.namespace))
         fresh = not any(d["metadata"]["name"] == agents.DAEMONSET for d in self.daemonsets)

@@ -8,7 +8,7 @@ import pytest
 
 from kube_proxy_replacement.cluster import agents
 from kube_proxy_replacement.cluster.agents import Agent
-from kube_proxy_replacement.cluster.errors import ApiError, UnreachableError
+from kube_proxy_replacement.cluster.errors import ApiError, ProcedureError, UnreachableError
 from kube_proxy_replacement.cluster.exec import ExecResult
 
 from .fakes import FakeApi, agent_answers, agent_pod, agents_daemon_set, revision, sample
@@ -261,31 +261,69 @@ class TestLeftoverRules:
 
 
 class TestRestart:
-    def test_those_that_are_named_and_no_others(self) -> None:
-        api = cluster("n1", "n2", "n3")
+    @staticmethod
+    def with_a_controller(*names: str, maximum: int | str = 1) -> tuple[FakeApi, list[str]]:
+        """A cluster whose DaemonSet makes each deleted agent anew; and what happened: «-n1» deleted, «?» looked."""
+        owner = agents_daemon_set()
+        owner["spec"]["updateStrategy"] = {"rollingUpdate": {"maxUnavailable": maximum}}
+        api, events = cluster(*names).put(owner), []
+
+        def answer(method: str, path: str) -> None:
+            name = path.rpartition("cilium-")[2].removesuffix("-a")
+            if method == "DELETE" and path in api.objects:
+                events.append(f"-{name}")
+                api.put(agent_pod(name, suffix="new"))
+            elif path == PODS:
+                events.append("?")
+
+        api.on_call = answer
+        return api, events
+
+    def restart(self, api: FakeApi, *uids: str, patience: float = 5) -> list[str]:
         said: list[str] = []
-        agents.restart(api, NAMESPACE, ["uid-of-cilium-n2-a"], said.append)
-        assert {agent.node for agent in found(api)} == {"n1", "n3"}
+        agents.restart(api, NAMESPACE, uids, patience=patience, say=said.append)
+        return said
+
+    def test_those_that_are_named_and_no_others(self) -> None:
+        api, _ = self.with_a_controller("n1", "n2", "n3")
+        said = self.restart(api, "uid-of-cilium-n2-a")
+        assert {agent.node for agent in found(api) if agent.uid.endswith("-a")} == {"n1", "n3"}
         assert len(said) == 1
         assert "n2" in said[0]
 
+    @pytest.mark.parametrize(("maximum", "most"), [(1, 1), (2, 2), ("50%", 2), ("10%", 1)])
+    def test_never_more_at_a_time_than_the_daemonset_would(self, maximum: int | str, most: int) -> None:
+        names = ["n1", "n2", "n3", "n4"]
+        api, events = self.with_a_controller(*names, maximum=maximum)
+        self.restart(api, *(f"uid-of-cilium-{name}-a" for name in names))
+        batches = [len(batch.split("-")) - 1 for batch in "".join(events).split("?") if batch]
+        assert sum(batches) == len(names)
+        assert max(batches) == most
+
+    def test_one_whose_successor_does_not_get_ready_is_named_and_the_next_stays(self) -> None:
+        api, _ = self.with_a_controller("n1", "n2")
+        api.on_call = lambda *_: None
+        with pytest.raises(ProcedureError, match=r"n1 .*don't get ready"):
+            self.restart(api, "uid-of-cilium-n1-a", "uid-of-cilium-n2-a", patience=0)
+        assert {agent.node for agent in found(api)} == {"n2"}
+
     def test_one_that_has_been_restarted_since_stays(self) -> None:
-        api = cluster("n1")
-        agents.restart(api, NAMESPACE, ["uid-of-an-older-pod"], lambda _: None)
+        api, _ = self.with_a_controller("n1")
+        self.restart(api, "uid-of-an-older-pod")
         assert api.changes() == []
 
     def test_without_names_nothing_is_asked_to_go(self) -> None:
-        api = cluster("n1")
-        agents.restart(api, NAMESPACE, [], lambda _: None)
+        api, _ = self.with_a_controller("n1")
+        self.restart(api)
         assert api.changes() == []
 
     def test_one_that_was_exchanged_in_between_stays(self) -> None:
-        api = cluster("n1")
+        api, _ = self.with_a_controller("n1")
 
         def exchange(method: str, path: str) -> None:
             if method == "DELETE":
                 api.objects[path]["metadata"]["uid"] = "another"
 
         api.on_call = exchange
-        agents.restart(api, NAMESPACE, ["uid-of-cilium-n1-a"], lambda _: None)
+        self.restart(api, "uid-of-cilium-n1-a")
         assert f"{PODS}/cilium-n1-a" in api.objects

@@ -105,6 +105,11 @@ class TestSeconds:
     def test_the_chart_s_default_is_two_at_a_time(self, values: dict[str, Any]) -> None:
         assert switch_seconds(4, False, values) == 10 + 20 * 2
 
+    @pytest.mark.parametrize(("maximum", "batches"), [(None, 2), ("two", 4), ("", 4), (2.0, 2), ("50%", 2)])
+    def test_what_is_null_is_the_default_and_what_is_no_number_is_one(self, maximum: Any, batches: int) -> None:
+        values = {"updateStrategy": {"rollingUpdate": {"maxUnavailable": maximum}}}
+        assert switch_seconds(4, False, values) == 10 + 20 * batches
+
     def test_new_agents_start_all_at_once(self) -> None:
         assert switch_seconds(500, True, {}) == switch_seconds(1, True, {})
 

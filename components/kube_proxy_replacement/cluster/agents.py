@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from . import rules
+from . import rules, waiting
 from .agent_reading import AgentReading, parse
 from .api import Api, Object
 from .errors import ApiError, ProcedureError
 from .reach import is_ready
+from .waiting import Standing
 
 CONTAINER = "cilium-agent"
 DAEMONSET = "cilium"
@@ -119,13 +120,41 @@ def leftover_rules(api: Api, namespace: str, agents: Iterable[Agent]) -> dict[st
         return dict(zip((agent.node for agent in agents), pool.map(one, agents), strict=True))
 
 
-def restart(api: Api, namespace: str, uids: Iterable[str], say: Callable[[str], None]) -> None:
-    """Restarts agents by name: those of these UIDs that still run. The DaemonSet makes them anew."""
-    wanted = set(uids)
-    for agent in find(api, namespace).values():
-        if agent.uid in wanted:
-            api.delete(f"/api/v1/namespaces/{namespace}/pods/{agent.pod}", uid=agent.uid)
+def restart(api: Api, namespace: str, uids: Iterable[str], *, patience: float, say: Callable[[str], None]) -> None:
+    """Restarts agents by name: those of these UIDs that still run, as many at a time as the DaemonSet would.
+
+    Raises ProcedureError naming the nodes whose new agent doesn't get ready.
+    """
+    wanted, owner = set(uids), daemonset(api, namespace)
+    todo = [agent for agent in find(api, namespace).values() if agent.uid in wanted]
+    size = _at_once(owner, len(todo)) if owner else 1
+    for start in range(0, len(todo), size):
+        batch = todo[start : start + size]
+        for agent in batch:
             say(f"restarting the agent on {agent.node} ({agent.pod})")
+            api.delete(f"/api/v1/namespaces/{namespace}/pods/{agent.pod}", uid=agent.uid)
+
+        def look(batch: list[Agent] = batch) -> Standing:
+            now = find(api, namespace)
+            new = {node for node, agent in now.items() if agent.ready and agent.uid not in wanted}
+            left = [agent.node for agent in batch if agent.node not in new]
+            return Standing(not left, -len(left), "")
+
+        if not waiting.until(look, patience=patience, say=say):
+            nodes = ", ".join(agent.node for agent in batch)
+            raise ProcedureError(
+                f"The agents on {nodes} were restarted and don't get ready. The others were left as they are, and "
+                "no rule was "
+                "cleaned in this run. Look at them (kubectl describe, kubectl logs), then run again."
+            )
+
+
+def _at_once(owner: Object, count: int) -> int:
+    """The DaemonSet's `maxUnavailable`, a number or a percentage; Kubernetes' default is 1."""
+    rolling = (owner["spec"].get("updateStrategy") or {}).get("rollingUpdate") or {}
+    text = str(rolling.get("maxUnavailable") or 1)
+    share = -(-count * int(text[:-1]) // 100) if text.endswith("%") else int(text)
+    return max(1, share)
 
 
 def _each(agents: Iterable[Agent], one: Callable[[Agent], Reading]) -> dict[str, Reading]:

@@ -78,8 +78,9 @@ def look(
         _removed(api, proxy, kept, nodes, found)
     else:
         _there(proxy, found)
-    config = _configuration(api, namespace, release, found)
-    _agents(api, namespace, mode, nodes, config, found)
+    config = api.find(f"/api/v1/namespaces/{namespace}/configmaps/{_CONFIG}")
+    edited = _configuration(config, namespace, release, found)
+    _agents(api, namespace, mode, nodes, config, edited, found)
     return found.drift(mark)
 
 
@@ -108,14 +109,14 @@ def _mounts_configmap(daemonset: Object) -> bool:
     return any((volume.get("configMap") or {}).get("name") == "kube-proxy" for volume in volumes)
 
 
-def _configuration(api: Api, namespace: str, release: HelmRelease | None, found: _Findings) -> Object | None:
-    """Compares cilium-config with what the release's newest revision rendered; returns it where it was edited."""
+def _configuration(config: Object | None, namespace: str, release: HelmRelease | None, found: _Findings) -> bool:
+    """Compares cilium-config with what the release's newest revision rendered; whether it was edited."""
     if release is None:
         found.add(
             f"the Helm release in namespace {namespace} is gone: `pulumi refresh` takes it out of the state, then up "
             "installs it again"
         )
-        return None
+        return False
     if release.status != "deployed":
         found.add(
             f"the Helm release {release.name} is {release.status}",
@@ -123,32 +124,39 @@ def _configuration(api: Api, namespace: str, release: HelmRelease | None, found:
             str(release.revision),
             release.status,
         )
-    config = api.find(f"/api/v1/namespaces/{namespace}/configmaps/{_CONFIG}")
     if config is None:
         found.add(f"ConfigMap {namespace}/{_CONFIG} is gone")
-        return None
+        return False
     data = config.get("data") or {}
     edited = sorted(key for key in data.keys() | release.config.keys() if data.get(key) != release.config.get(key))
     if not edited or not release.config:
-        return None
+        return False
     shown = ", ".join(f"{key}: {data.get(key)!r} instead of {release.config.get(key)!r}" for key in edited[:5])
     found.add(
         f"{_CONFIG} was edited ({shown}{' …' if len(edited) > 5 else ''})",
         _CONFIG,
         config["metadata"]["resourceVersion"],
     )
-    return config
+    return True
 
 
-def _agents(api: Api, namespace: str, mode: str, nodes: Nodes, edited: Object | None, found: _Findings) -> None:
+def _agents(
+    api: Api,
+    namespace: str,
+    mode: str,
+    nodes: Nodes,
+    config: Object | None,
+    edited: bool,
+    found: _Findings,
+) -> None:
     its_agents = agents.find(api, namespace)
     owner = agents.daemonset(api, namespace)
     elsewhere = (
         scheduling.left_out(owner["spec"]["template"]["spec"], nodes.ready) if owner and mode == "coexist" else {}
     )
     wanted = [node for node in nodes.ready if node.name not in elsewhere]
-    if edited is not None:
-        when = _changed(edited)
+    if config is not None and edited:
+        when = _changed(config)
         for agent in its_agents.values():
             # what it started with isn't what it will read after the mending, though its checksum will be right
             if agent.started >= when:
@@ -169,7 +177,10 @@ def _agents(api: Api, namespace: str, mode: str, nodes: Nodes, edited: Object | 
                 "mode",
                 its.uid,
             )
-            found.restart.append(its.uid)
+            said = ((config or {}).get("data") or {}).get("kube-proxy-replacement")
+            if said == ("true" if mode == "replace" else "false"):
+                # the text is as wanted, so no rollout will come: it started with another
+                found.restart.append(its.uid)
 
 
 def _changed(item: Object) -> str:

@@ -81,7 +81,7 @@ def agents_switched(api: Api, order: Order, say: Say) -> None:
     Coexist: every agent lets kube-proxy route; nothing is cleaned.
     """
     ready = _nodes(api, say).ready
-    agents.restart(api, order.namespace, order.restart, say)
+    agents.restart(api, order.namespace, order.restart, patience=order.timeout, say=say)
     replacing = order.mode == "replace"
     if not replacing and kube_proxy.find(api).daemonset is None:
         raise ProcedureError(
