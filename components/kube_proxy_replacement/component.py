@@ -139,6 +139,7 @@ class KubeProxyReplacement(pulumi.ComponentResource):
                 "order": order,
                 "mark": found.mark,
                 "revision": revision,
+                "unreadable": found.unreadable,
                 "kubeconfig": kubeconfig,
                 "kubeContext": context,
             },

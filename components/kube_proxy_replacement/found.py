@@ -49,6 +49,7 @@ class Found(Resource):
     mark: pulumi.Output[str]
     run: pulumi.Output[str]
     findings: pulumi.Output[list[str]]
+    unreadable: pulumi.Output[list[str]]
     restart: pulumi.Output[list[str]]
     notes: pulumi.Output[list[str]]
     changing: pulumi.Output[bool]
@@ -64,6 +65,7 @@ class Found(Resource):
                 "image",
                 "mark",
                 "findings",
+                "unreadable",
                 "restart",
                 "notes",
                 "backup",

@@ -57,6 +57,7 @@ class Found:
         image: the agent's image.
         mark: the repair mark; changes only when something isn't as wanted.
         findings: what isn't as wanted, in words.
+        unreadable: names of the nodes whose ready agent can't be read; a change of it renews the readings alone.
         restart: UIDs of agents to restart by name.
         notes: what the preview tells.
     """
@@ -68,6 +69,7 @@ class Found:
     image: str
     mark: str
     findings: list[str]
+    unreadable: list[str]
     restart: list[str]
     notes: list[str]
 
@@ -80,6 +82,7 @@ class Found:
             "image": self.image,
             "mark": self.mark,
             "findings": self.findings,
+            "unreadable": self.unreadable,
             "restart": self.restart,
             "notes": self.notes,
         }
@@ -204,8 +207,10 @@ class _Look:
             image=agent_image(self.chart.values, self.settings.values),
             mark=mark,
             findings=list(wrong.findings),
+            unreadable=sorted(wrong.unreadable),
             restart=list(wrong.restart),
-            notes=[] if self.steady else self._notes(its_address, fresh),
+            notes=([] if self.steady else self._notes(its_address, fresh))
+            + [f"{node}: its agent can't be read ({why})" for node, why in sorted(wrong.unreadable.items())],
         )
 
     def _drift(self) -> drift.Drift:

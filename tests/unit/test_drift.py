@@ -204,9 +204,11 @@ class TestWhatIsNot:
         put_back("daemonset")(switched)
         assert switched.look().findings == ("kube-proxy's DaemonSet is back",)
 
-    def test_an_agent_that_cannot_be_read_this_once_is_no_finding(self, switched: World) -> None:
+    def test_an_agent_that_cannot_be_read_is_named_and_calls_for_no_repair(self, switched: World) -> None:
         switched.says["n1"] = UnreachableError("no answer within 30 s")
-        assert switched.look() == NOTHING
+        found = switched.look()
+        assert replace(found, unreadable={}) == NOTHING
+        assert found.unreadable == {"n1": "no answer within 30 s"}
 
     def test_a_kube_proxy_that_never_mounted_a_config_map_misses_none(self, beside: World) -> None:
         del beside.objects[kube_proxy.CONFIGMAP]
@@ -309,6 +311,16 @@ class TestRestart:
     def test_an_agent_of_the_wrong_mode_is_restarted(self, switched: World) -> None:
         switched.says["n2"] = "kube-proxy"
         assert switched.look().restart == ("uid-of-cilium-n2-a",)
+
+    def test_one_that_a_rollout_will_restart_is_left_to_it(self, switched: World) -> None:
+        switched.says["n2"] = "kube-proxy"
+        switched.edit(when="2026-11-01T12:00:00Z", **{"kube-proxy-replacement": "false"})
+        assert switched.look().restart == ()
+
+    def test_one_on_a_node_that_is_away_is_left_alone(self, switched: World) -> None:
+        switched.put(node("n3", ready=False), agent_pod("n3", started="2026-11-01T13:00:00Z", ready=False))
+        switched.edit(when="2026-11-01T12:00:00Z", **{"cluster-id": "9"})
+        assert switched.look().restart == ()
 
     def test_what_is_wrong_elsewhere_restarts_nobody(self, switched: World) -> None:
         put_back("daemonset")(switched)

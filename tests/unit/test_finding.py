@@ -24,6 +24,7 @@ SEEN = looking.Found(
     image="quay.io/cilium/cilium:v1.18.6",
     mark="",
     findings=[],
+    unreadable=[],
     restart=[],
     notes=["agents reach the API server at 192.0.2.10:6443"],
 )

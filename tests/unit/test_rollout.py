@@ -154,12 +154,17 @@ class TestSwitched:
             (ExecResult("", "connection refused", 1), "connection refused"),
         ],
     )
-    def test_one_that_cannot_be_read_is_not_done(self, world: World, says: Any, said: str) -> None:
+    def test_one_that_cannot_be_read_is_not_done_but_no_lost_run(self, world: World, says: Any, said: str) -> None:
         world.restart_all()
         world.says["n1"] = says
-        text = world.refused()
-        assert re.search(r"n1: .*can't be read", text)
-        assert said in text
+        assert set(world.wait()) == set(NAMES) - {"n1"}
+        assert re.search(r"n1: .*can't be read", world.said[-1])
+        assert said in world.said[-1]
+
+    def test_beside_one_that_is_not_as_wanted_one_that_cannot_be_read_is_no_excuse(self, world: World) -> None:
+        world.restart_all()
+        world.says |= {"n1": UnreachableError("no answer within 30 s"), "n2": "kube-proxy"}
+        assert "n2: " in world.refused()
 
     def test_one_failed_reading_is_tried_again(self, world: World) -> None:
         world.restart_all()

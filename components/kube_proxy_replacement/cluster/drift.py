@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from . import agents, kubeadm, record, scheduling
 from .api import Api, Object
@@ -26,6 +26,7 @@ class Drift:
 
     Attributes:
         findings: what isn't as wanted, a sentence each; () where all is.
+        unreadable: nodes whose ready agent can't be read, and why: no repair mends that, and none is tried.
         restart: UIDs of the agents that a repair has to restart by name.
         mark: made from what is wrong (uids, resource versions) and the last mark, "" where nothing is. Without the
             last one, what goes wrong in the same way again (an object that is gone has no uid) would not be mended.
@@ -34,6 +35,7 @@ class Drift:
     findings: tuple[str, ...]
     restart: tuple[str, ...]
     mark: str
+    unreadable: dict[str, str] = field(default_factory=dict)
 
 
 NOTHING = Drift((), (), "")
@@ -49,6 +51,7 @@ class _Findings:
         self.sentences: list[str] = []
         self.facts: list[str] = []
         self.restart: list[str] = []
+        self.unreadable: dict[str, str] = {}
 
     def add(self, sentence: str, *facts: str) -> None:
         self.sentences.append(sentence)
@@ -56,8 +59,9 @@ class _Findings:
 
     def drift(self, mark: str) -> Drift:
         if not self.sentences:
-            return NOTHING
-        return Drift(tuple(self.sentences), tuple(sorted(set(self.restart))), mark_of(self.facts, mark))
+            return Drift((), (), "", self.unreadable)
+        restart = tuple(sorted(set(self.restart)))
+        return Drift(tuple(self.sentences), restart, mark_of(self.facts, mark), self.unreadable)
 
 
 def look(
@@ -157,7 +161,7 @@ def _agents(
     wanted = [node for node in nodes.ready if node.name not in elsewhere]
     if config is not None and edited:
         when = _changed(config)
-        for agent in its_agents.values():
+        for agent in (its_agents[node.name] for node in wanted if node.name in its_agents):
             # what it started with isn't what it will read after the mending, though its checksum will be right
             if agent.started >= when:
                 found.restart.append(agent.uid)
@@ -171,7 +175,9 @@ def _agents(
             found.add(f"{node.name}: its agent isn't ready{f' ({why})' if why else ''}", "agent", node.uid, uid)
             continue
         answer = readings[node.name].answer
-        if answer is not None and (answer.kube_proxy_replacement == "True") != (mode == "replace"):
+        if answer is None:
+            found.unreadable[node.name] = readings[node.name].error
+        elif (answer.kube_proxy_replacement == "True") != (mode == "replace"):
             found.add(
                 f"{node.name}: its agent says KubeProxyReplacement: {answer.kube_proxy_replacement}",
                 "mode",

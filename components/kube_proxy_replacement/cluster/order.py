@@ -88,6 +88,14 @@ def agents_switched(api: Api, order: Order, say: Say) -> None:
             "kube-proxy's DaemonSet is gone while the agents were awaited. Run again: it is restored first."
         )
     switched = rollout.wait(api, order.namespace, ready, replacing=replacing, patience=order.timeout, say=say)
+    unknown = [node.name for node in ready if node.name not in switched and replacing]
+    if unknown:
+        say(
+            f"agents that can't be read: {', '.join(unknown[:5])}. Whether they are switched isn't known, so no "
+            "rule was cleaned "
+            "on any node; the next `pulumi up` goes on"
+        )
+        return
     kept = record.read(api)
     if kept is None:
         raise ProcedureError(
@@ -120,7 +128,7 @@ def forgotten(api: Api, order: Order, say: Say) -> None:
         restored(api, order, say)
         record.remove(api)
     # else a run was killed after it had removed the record: Cilium has gone before this step, and nothing is left to do
-    say("the cluster is as it was found")
+    say("kube-proxy is as it was found. What Cilium itself leaves on nodes is in the README, «Going back»")
 
 
 def _restored(api: Api, order: Order, say: Say) -> None:

@@ -17,6 +17,7 @@ from .errors import ProcedureError
 from .nodes import Node
 from .waiting import Standing
 
+_UNREADABLE = "can't be read"
 _REPLACING = (
     "\nNo leftover rule was cleaned in this run: where kube-proxy's rules still are, they go on routing, to the "
     "endpoints "
@@ -45,6 +46,8 @@ def wait(
     Args:
         replacing: True awaits *switched* agents, False agents that let kube-proxy route, all endpoints ready.
         patience: seconds without progress.
+    Returns fewer agents than nodes only where those that are left can't be read: that is no reason to lose a run, but
+    nobody knows then whether they are switched.
     Raises ProcedureError naming each node whose agent isn't as wanted, its pod and why.
     """
     done: dict[str, Agent] = {}
@@ -87,6 +90,11 @@ def wait(
 
     if waiting.until(look, patience=patience, say=say):
         return done
+    left = {name: reason for name, reason in reasons.items() if name not in done}
+    if all(reason.state == _UNREADABLE for reason in left.values()):
+        for name, reason in sorted(left.items()):
+            say(f"{name}: {reason.words}")
+        return done
     failed = [f"{name}: {reason.words}" for name, reason in sorted(reasons.items()) if name not in done]
     raise ProcedureError(
         f"{len(failed)} agents aren't {word}, {patience:.0f} s without progress:\n  "
@@ -118,7 +126,7 @@ def _not_yet(agent: Agent | None, newest: str) -> _Reason | None:
 def _not_as_wanted(agent: Agent, reading: Reading, replacing: bool) -> _Reason | None:
     answer = reading.answer
     if answer is None:
-        return _Reason("can't be read", f"its agent {agent.pod} can't be read: {reading.error}")
+        return _Reason(_UNREADABLE, f"its agent {agent.pod} can't be read: {reading.error}")
     if (answer.kube_proxy_replacement == "True") != replacing:
         said = f"KubeProxyReplacement: {answer.kube_proxy_replacement}"
         return _Reason(
