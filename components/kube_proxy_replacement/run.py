@@ -29,7 +29,7 @@ STEPS = {
     ("kube-proxy-configmap", "delete"): order.restored,
     ("way-back", "create"): order.nothing,
     ("way-back", "update"): order.nothing,
-    ("way-back", "delete"): order.restored,
+    ("way-back", "delete"): order.way_back,
     ("agents", "create"): order.agents_switched,
     ("agents", "update"): order.agents_switched,
     ("agents", "delete"): order.nothing,

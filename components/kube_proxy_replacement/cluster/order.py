@@ -9,7 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from . import agents, cleaning, helm_release, identity, kube_proxy, nodes, reach, record, removal, restoring, rollout
+from . import (
+    agents,
+    cleaning,
+    helm_release,
+    identity,
+    kube_proxy,
+    letting_go,
+    nodes,
+    reach,
+    record,
+    removal,
+    restoring,
+    rollout,
+)
 from .api import Api
 from .errors import ProcedureError
 from .nodes import Nodes
@@ -113,13 +126,20 @@ def nothing(_api: Api, _order: Order, _say: Say) -> None:
 
 
 def restored(api: Api, order: Order, say: Say) -> None:
-    """Before Cilium is uninstalled: kube-proxy as it was found, and routing. A cluster that had none gets none."""
+    """kube-proxy as it was found, and routing. A cluster that had none gets none."""
     backup = record.read(api)
     if backup is not None and not backup.had_kube_proxy and kube_proxy.find(api).daemonset is None:
         restoring.objects(api, backup, say)
         say("this cluster had no kube-proxy: none is restored")
         return
     restoring.whole(api, _nodes(api, say).ready, patience=order.timeout, say=say)
+
+
+def way_back(api: Api, order: Order, say: Say) -> None:
+    """Before Cilium is uninstalled: kube-proxy routes, then the agents let go, in this order."""
+    restored(api, order, say)
+    if kube_proxy.find(api).daemonset is not None:
+        letting_go.let_go(api, order.namespace, _nodes(api, say).ready, patience=order.timeout, say=say)
 
 
 def forgotten(api: Api, order: Order, say: Say) -> None:

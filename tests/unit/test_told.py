@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from kube_proxy_replacement.cluster.told import Order
+
+ORDER = Order(
+    cluster="uid-a",
+    mode="replace",
+    namespace="network",
+    release="mesh",
+    host="fd00::1",
+    port=6443,
+    image="quay.io/cilium/cilium:v1.18.6@sha256:abc",
+    timeout=600,
+    restart=("uid-1", "uid-2"),
+    server="https://192.0.2.10:6443",
+)
+FIRST = {"cluster", "mode", "namespace", "release", "host", "port", "image", "timeout"}
+"""The fields that there were from the first; states hold orders without any other."""
+
+
+def written(**changes: Any) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(ORDER.to_json()) | changes
+    return parsed
+
+
+def test_there_and_back() -> None:
+    assert Order.from_json(ORDER.to_json()) == ORDER
+
+
+def test_every_field_travels() -> None:
+    assert set(written()) == {field.name for field in fields(Order)}
+
+
+def test_text_that_a_shell_or_json_would_take_for_its_own() -> None:
+    order = replace(ORDER, image="'; $(reboot) \"«é»\\\n", restart=())
+    assert Order.from_json(order.to_json()) == order
+
+
+def test_the_same_order_is_the_same_text() -> None:
+    # a Command runs again when its text changes
+    assert ORDER.to_json() == Order.from_json(json.dumps(dict(reversed(written().items())))).to_json()
+
+
+def test_what_a_newer_version_added_is_left_out() -> None:
+    assert Order.from_json(json.dumps(written(later={"a": 1}, strategy="x"))) == ORDER
+
+
+@pytest.mark.parametrize("field", sorted({field.name for field in fields(Order)} - FIRST))
+def test_an_order_from_before_a_field_was_there_is_read(field: str) -> None:
+    told = written()
+    del told[field]
+    order = Order.from_json(json.dumps(told))
+    assert not getattr(order, field)
+    assert replace(order, **{field: getattr(ORDER, field)}) == ORDER
+
+
+def test_an_order_with_the_first_fields_alone_is_read() -> None:
+    order = Order.from_json(json.dumps({key: value for key, value in written().items() if key in FIRST}))
+    assert order == replace(ORDER, restart=(), server="")
+
+
+def test_a_null_for_the_agents_to_restart_is_none_of_them() -> None:
+    assert Order.from_json(json.dumps(written(restart=None))).restart == ()
+
+
+@pytest.mark.parametrize("port", [6443.0, "6443"])
+def test_a_port_is_a_whole_number_whatever_pulumi_made_of_it(port: Any) -> None:
+    read = Order.from_json(json.dumps(written(port=port))).port
+    assert (read, type(read)) == (6443, int)
