@@ -1,0 +1,94 @@
+"""``python -m local.bench``: measure, and say whether every bound held.
+
+Each thing is measured several times, in turn with what it is set beside, so that what else the machine does falls on
+both. Bounds are on the ratios of the medians. Exit status 0 where all held, 1 where one didn't, 2 where it couldn't be
+measured.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from local.bench import imports, status, ups
+from local.bench.engine import Run
+from local.bench.errors import BenchError
+from local.bench.figures import Ratio
+from local.cluster import ClusterError
+from local.toolchain import ToolchainError, ensure
+
+_SHORTEST = 0.05
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the command line says."""
+    told = _parsed(arguments)
+    try:
+        with tempfile.TemporaryDirectory(prefix="kube-proxy-replacement-bench-") as folder:
+            ratios = _measured(Path(folder), told)
+    except (BenchError, ClusterError, ToolchainError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted. What was started is ended.", file=sys.stderr)
+        return 130
+    failed = [f"{its.title}: {its.value:.2f} instead of {its.bound}" for its in ratios if not its.held]
+    print(f"bounds: NOT held: {'; '.join(failed)}" if failed else "bounds: all held")
+    return 1 if failed else 0
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m local.bench", description="How fast the program is.")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each thing is measured (3)")
+    parser.add_argument("--nodes", type=int, default=3, help="nodes of the cluster for `pulumi up` (3)")
+    parser.add_argument("--agents", type=int, default=100, help="nodes of the cluster for the agents' status (100)")
+    parser.add_argument("--only", choices=("up", "status"), help="one of the two parts")
+    parser.add_argument("--where", action="store_true", help="say where the time goes also where every bound held")
+    return parser.parse_args(arguments)
+
+
+def _measured(folder: Path, told: argparse.Namespace) -> list[Ratio]:
+    toolchain = ensure(report=_say)
+    ratios: list[Ratio] = []
+    if told.only != "status":
+        found = ups.measure(_made(folder / "up"), toolchain, told.nodes, told.rounds, _say)
+        _show([*found.series, *found.ratios])
+        ratios += found.ratios
+        if told.where or not all(its.held for its in found.ratios):
+            _where(found.runs, told.rounds)
+    if told.only != "up":
+        series, its_ratios = status.measure(_made(folder / "status"), toolchain, told.agents, told.rounds, _say)
+        _show([*series, *its_ratios])
+        ratios += its_ratios
+    return ratios
+
+
+def _where(runs: dict[str, Run], rounds: int) -> None:
+    """Where the time went, in the last round."""
+    for title, run in runs.items():
+        print(f"\n{title}: {run.seconds:.2f} s, of which at least {_SHORTEST:.2f} s each:")
+        for span in run.spans:
+            if span.seconds >= _SHORTEST:
+                print(f"  {span.seconds:7.2f} s  {span.title}")
+    _show(imports.measure(rounds))
+
+
+def _show(lines: Sequence[object]) -> None:
+    print()
+    for line in lines:
+        print(line)
+    print(flush=True)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

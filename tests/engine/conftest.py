@@ -1,0 +1,122 @@
+"""The engine lane: real `pulumi`, a real API server. Without its toolchain these tests fail, and say why.
+
+ENGINE_TESTS=skip skips them instead, on machines that are known not to have it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.toolchain import Toolchain, ToolchainError, ensure
+from tests.engine.harness import RUNS, Cluster, Stack
+
+HERE = Path(__file__).parent
+
+NewStack = Callable[..., Stack]
+NewCluster = Callable[..., Cluster]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "engine: runs the real engine against a cluster of its own on loopback")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker("engine")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    item.stash[_FIRST] = len(RUNS)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failing test shows what the engine has said in it, or last before it."""
+    report = yield
+    if report.failed:
+        first = min(item.stash.get(_FIRST, 0), max(len(RUNS) - 1, 0))
+        for run in RUNS[first:]:
+            report.sections.append((f"pulumi {' '.join(run.command[1:2])}", run.report()))
+    return report
+
+
+_FIRST = pytest.StashKey[int]()
+
+
+@pytest.fixture(scope="session")
+def toolchain() -> Toolchain:
+    try:
+        return ensure()
+    except ToolchainError as error:
+        if os.environ.get("ENGINE_TESTS") == "skip":
+            pytest.skip(f"ENGINE_TESTS=skip, and there is no toolchain: {error}")
+        pytest.fail(f"The engine tests need the toolchain (ENGINE_TESTS=skip skips them): {error}", pytrace=False)
+
+
+def _clusters(toolchain: Toolchain, folders: pytest.TempPathFactory) -> Iterator[NewCluster]:
+    made: list[Cluster] = []
+
+    def new(nodes: int = 3) -> Cluster:
+        cluster = Cluster(toolchain, folders.mktemp("cluster") / "cluster", nodes)
+        made.append(cluster)
+        return cluster.start()
+
+    try:
+        yield new
+    finally:
+        for cluster in made:
+            cluster.remove()
+
+
+@pytest.fixture(scope="module")
+def cluster(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One cluster for all tests of a file."""
+    for new in _clusters(toolchain, tmp_path_factory):
+        yield new()
+
+
+@pytest.fixture
+def fresh_cluster(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster for one test alone."""
+    for new in _clusters(toolchain, tmp_path_factory):
+        yield new()
+
+
+@pytest.fixture(scope="module")
+def new_stack(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> NewStack:
+    """Makes a stack: `new_stack(cluster, mode="coexist")`; the chart is the toolchain's, so that no network is used.
+
+    Its arguments are the cluster (or None: no kubeconfig) and settings; `project` and `environment` as for `Stack`.
+    """
+    number = count(1)
+
+    def new(
+        cluster: Cluster | None,
+        *,
+        project: Path | None = None,
+        environment: dict[str, str] | None = None,
+        **settings: Any,
+    ) -> Stack:
+        stack = Stack(
+            toolchain,
+            tmp_path_factory.mktemp("stack") / "person",
+            cluster.kubeconfig if cluster else None,
+            project=project,
+            name=f"dev{next(number)}",
+            environment=environment,
+        ).create()
+        for key, value in {"chart": str(toolchain.cilium_chart), **settings}.items():
+            stack.config(key, value)
+        return stack
+
+    return new

@@ -1,0 +1,243 @@
+"""What somebody changed by hand: the next preview shows it in words, the next up mends it, the one after is unchanged.
+
+One stack's life: beside kube-proxy, then switched. Each drift is what people and other programs really do;
+those that don't hide each other share a run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import yaml
+
+from tests.engine.acts import Act, act, is_kubelets, pods_of, rules
+from tests.engine.conftest import NewStack
+from tests.engine.harness import RECORD, STEPS, Cluster, Object, Stack, changes_by_person, compared, wait_until
+
+_MAPS = "/api/v1/namespaces/kube-system/configmaps"
+_DAEMONSETS = "/apis/apps/v1/namespaces/kube-system/daemonsets"
+_EDITED = {"data": {"kube-proxy-replacement": "false"}}
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What was made wrong, and the three runs after it.
+
+    Attributes:
+        wanted: every object, before it was made wrong.
+        agents: the agents' uids by node, when it had been made wrong.
+    """
+
+    wanted: dict[str, Object]
+    agents: dict[str, str]
+    foreseen: Act
+    mended: Act
+    afterwards: Act
+
+
+def drift(cluster: Cluster, stack: Stack, make: Callable[[], None]) -> Drift:
+    wanted = cluster.objects()
+    make()
+    agents = agents_uids(cluster)
+    return Drift(wanted, agents, *(act(cluster, stack, command) for command in ("preview", "up", "preview")))
+
+
+def agents_uids(cluster: Cluster) -> dict[str, str]:
+    return {node: pod["metadata"]["uid"] for node, pod in cluster.pods("k8s-app=cilium").items()}
+
+
+def restarted(its: Drift) -> set[str]:
+    """The nodes whose agent isn't the one that it was when something had been made wrong."""
+    now = {node: pod["metadata"]["uid"] for node, pod in pods_of(its.mended.after, "cilium").items()}
+    return {node for node, uid in its.agents.items() if now[node] != uid}
+
+
+def shown(its: Drift, *sentences: str) -> None:
+    """Asserts that the preview says this and shows updates, and that it has changed nothing itself."""
+    notes = its.foreseen.run.notes()
+    for sentence in sentences:
+        assert f"not as wanted: {sentence}" in notes
+    assert set(its.foreseen.run.changes.values()) == {"update"}
+    assert set(STEPS) <= its.foreseen.run.changes.keys()
+    assert changes_by_person(its.foreseen.audit) == []
+    assert compared(its.foreseen.before, its.foreseen.after) == {}
+
+
+def mended(its: Drift) -> None:
+    """Asserts that the up was made of updates, and that nobody finds anything to do after it."""
+    assert set(its.mended.run.changes.values()) == {"update"}
+    assert its.afterwards.run.changes == {}
+    assert "not as wanted" not in its.afterwards.run.notes()
+    assert changes_by_person(its.afterwards.audit) == []
+
+
+# Beside kube-proxy
+
+
+@pytest.fixture(scope="module")
+def stack(cluster: Cluster, new_stack: NewStack) -> Stack:
+    stack = new_stack(cluster, mode="coexist", timeoutSeconds=60)
+    stack.up()
+    return stack
+
+
+@pytest.fixture(scope="module")
+def proxy_gone(cluster: Cluster, stack: Stack) -> Drift:
+    """Somebody took kube-proxy away by hand: its rules are left as they were at that moment."""
+
+    def make() -> None:
+        cluster.delete(f"{_DAEMONSETS}/kube-proxy")
+        wait_until("kube-proxy's pods are gone", lambda: not cluster.pods("k8s-app=kube-proxy"))
+
+    return drift(cluster, stack, make)
+
+
+def test_a_kube_proxy_that_was_deleted_is_shown(proxy_gone: Drift) -> None:
+    shown(proxy_gone, "kube-proxy's DaemonSet is gone")
+
+
+def test_a_kube_proxy_that_was_deleted_is_restored_as_it_was(proxy_gone: Drift) -> None:
+    mended(proxy_gone)
+    before, after = (objects["DaemonSet.apps kube-system/kube-proxy"] for objects in _wanted_and_now(proxy_gone))
+    assert after["spec"] == before["spec"]
+    assert all("KUBE-SERVICES" in text for text in proxy_gone.mended.kernels.values())
+
+
+def _wanted_and_now(its: Drift) -> tuple[dict[str, Object], dict[str, Object]]:
+    return its.wanted, its.mended.after
+
+
+# Switched
+
+
+@pytest.fixture(scope="module")
+def switched(cluster: Cluster, stack: Stack, proxy_gone: Drift) -> Stack:
+    stack.config("mode", "replace")
+    stack.up()
+    return stack
+
+
+@pytest.fixture(scope="module")
+def edited(cluster: Cluster, switched: Stack) -> Drift:
+    """Somebody edited what the agents run with, and one of them restarted on it; others cleared up in kube-system."""
+
+    def make() -> None:
+        cluster.merge(f"{_MAPS}/cilium-config", _EDITED)
+        restarted_agent(cluster, "node-2")
+        cluster.delete(f"{_MAPS}/{RECORD}")
+
+    return drift(cluster, switched, make)
+
+
+def test_what_was_edited_is_shown(edited: Drift) -> None:
+    shown(
+        edited,
+        "cilium-config was edited (kube-proxy-replacement: 'false' instead of 'true')",
+        "node-2: its agent says KubeProxyReplacement: False",
+        f"the record in ConfigMap kube-system/{RECORD} was deleted",
+    )
+    assert "node-1: its agent" not in edited.foreseen.run.notes()
+
+
+def test_what_was_edited_is_mended(edited: Drift) -> None:
+    mended(edited)
+    wanted, now = _wanted_and_now(edited)
+    assert now["ConfigMap kube-system/cilium-config"]["data"] == wanted["ConfigMap kube-system/cilium-config"]["data"]
+    assert edited.mended.outputs["agents"]["switched"] == 3
+
+
+def test_only_the_agent_that_started_on_the_edited_text_is_restarted(edited: Drift) -> None:
+    """The mended text has the old checksum, which restarts nobody."""
+    assert restarted(edited) == {"node-2"}
+
+
+def test_a_deleted_record_comes_back_from_the_states_copy(edited: Drift) -> None:
+    """kube-proxy is gone: without it nobody could ever restore one as it was."""
+    wanted, now = (objects[f"ConfigMap kube-system/{RECORD}"]["data"] for objects in _wanted_and_now(edited))
+    for file in ("daemonset.json", "configmap.json", "kubeadm.json"):
+        assert json.loads(now[file]) == json.loads(wanted[file]), file
+
+
+@pytest.fixture(scope="module")
+def back(cluster: Cluster, switched: Stack, edited: Drift) -> Drift:
+    """An upgrade brought kube-proxy back, and an agent is left from an edit that somebody has undone by hand."""
+    backup = edited.mended.after[f"ConfigMap kube-system/{RECORD}"]["data"]
+
+    def make() -> None:
+        told_to_bring_kube_proxy_back(cluster)
+        config = cluster.get(f"{_MAPS}/cilium-config")["data"]
+        cluster.merge(f"{_MAPS}/cilium-config", _EDITED)
+        restarted_agent(cluster, "node-3")
+        cluster.merge(f"{_MAPS}/cilium-config", {"data": {key: config[key] for key in _EDITED["data"]}})
+        cluster.create(_MAPS, json.loads(backup["configmap.json"]))
+        cluster.create(_DAEMONSETS, json.loads(backup["daemonset.json"]))
+        wait_until("kube-proxy's rules are on every node again", lambda: all(proxy_rules(cluster).values()))
+
+    return drift(cluster, switched, make)
+
+
+def test_a_kube_proxy_that_came_back_is_shown(back: Drift) -> None:
+    shown(
+        back,
+        "kube-proxy's DaemonSet is back",
+        "kube-proxy's ConfigMap is back",
+        "kubeadm-config no longer says proxy.disabled",
+    )
+
+
+def test_an_agent_that_does_not_replace_is_shown(back: Drift) -> None:
+    shown(back, "node-3: its agent says KubeProxyReplacement: False")
+    assert "cilium-config was edited" not in back.foreseen.run.notes()
+
+
+def test_a_kube_proxy_that_came_back_is_removed_with_its_rules(back: Drift) -> None:
+    mended(back)
+    assert "DaemonSet.apps kube-system/kube-proxy" not in back.mended.after
+    assert "ConfigMap kube-system/kube-proxy" not in back.mended.after
+    for node, text in back.mended.kernels.items():
+        assert [line for line in rules(text) if not is_kubelets(line)] == [], node
+
+
+def test_kubeadm_is_told_again_that_there_is_no_kube_proxy(back: Drift) -> None:
+    configuration = back.mended.after["ConfigMap kube-system/kubeadm-config"]["data"]["ClusterConfiguration"]
+    assert yaml.safe_load(configuration)["proxy"] == {"disabled": True}
+
+
+def test_an_agent_that_does_not_replace_is_restarted(back: Drift) -> None:
+    assert back.mended.outputs["kubeProxyReplacement"] == "True"
+    assert back.mended.outputs["agents"]["switched"] == 3
+    assert restarted(back) == {"node-3"}
+
+
+# What people do
+
+
+def restarted_agent(cluster: Cluster, node: str) -> None:
+    """An agent deleted by hand; its DaemonSet makes another, which starts with what cilium-config says then."""
+    pod = cluster.pods("k8s-app=cilium")[node]
+    cluster.delete(f"/api/v1/namespaces/kube-system/pods/{pod['metadata']['name']}")
+
+    def another_is_ready() -> bool:
+        now = cluster.pods("k8s-app=cilium").get(node)
+        if now is None or now["metadata"]["uid"] == pod["metadata"]["uid"]:
+            return False
+        conditions = now["status"].get("conditions") or []
+        return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+    wait_until(f"there is another agent on {node}", another_is_ready)
+
+
+def told_to_bring_kube_proxy_back(cluster: Cluster) -> None:
+    """kubeadm's configuration as somebody has who wants its add-on again."""
+    path = f"{_MAPS}/kubeadm-config"
+    configuration = yaml.safe_load(cluster.get(path)["data"]["ClusterConfiguration"])
+    assert configuration["proxy"] == {"disabled": True}
+    configuration["proxy"] = {"disabled": False}
+    cluster.merge(path, {"data": {"ClusterConfiguration": yaml.safe_dump(configuration)}})
+
+
+def proxy_rules(cluster: Cluster) -> dict[str, bool]:
+    return {node: "KUBE-SERVICES" in text for node, text in cluster.kernels().items()}
