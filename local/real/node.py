@@ -1,0 +1,245 @@
+"""One node: its folder, its cgroups, its namespaces, and their end."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from local.cluster import kubeconfig, network
+from local.cluster.certificates import Pki
+from local.cluster.processes import Process, Processes
+from local.real import control_plane, images, machine, namespaces, objects
+
+_HERE: Final = Path(__file__).parent
+_SECONDS: Final = 10.0
+
+_CONTAINERD: Final = """\
+version = 2
+root = "/var/lib/containerd"
+state = "/run/containerd"
+disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.internal.v1.opt"]
+[grpc]
+address = "/run/containerd/containerd.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{pause}"
+restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/opt/cni/bin"
+conf_dir = "/etc/cni/net.d"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "runc"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+SystemdCgroup = false
+BinaryName = "{runc}"
+"""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node by its number."""
+
+    number: int
+    folder: Path
+    group: str
+    """Its cgroups' name on the machine."""
+    processes: Processes
+
+    @property
+    def name(self) -> str:
+        return objects.node_name(self.number)
+
+    @property
+    def address(self) -> str:
+        return network.node_address(self.number)
+
+    @property
+    def process(self) -> Process | None:
+        """The process whose namespaces are the node's, and with which it ends."""
+        return next((its for its in self.processes.running() if its.name == self.name), None)
+
+    def prepare(self, pki: Pki, golden: Path, kubelet: Path, *, bridge: bool) -> None:
+        """Write what its programs are started with."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        (self.folder / "kubelet").mkdir(exist_ok=True)
+        if not (self.folder / "containerd").exists():
+            images.copy(golden, self.folder / "containerd")
+        (self.folder / "containerd.toml").write_text(_CONTAINERD.format(pause=images.PAUSE, runc=_HERE / "runc.sh"))
+        conflist = self.folder / "cni.conflist"
+        conflist.unlink(missing_ok=True)
+        if bridge:
+            conflist.write_text(objects.cni(self.number))
+        client = pki.client(self.name, f"system:node:{self.name}", "system:nodes")
+        kubeconfig.write(self.folder / "kubelet.kubeconfig", f"https://{control_plane.SERVER}", self.name, pki, client)
+        serving = pki.server(f"{self.name}-serving", [self.name, self.address])
+        (self.folder / "kubelet.yaml").write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "kubelet.config.k8s.io/v1beta1",
+                    "kind": "KubeletConfiguration",
+                    "authentication": {
+                        "anonymous": {"enabled": False},
+                        "webhook": {"enabled": True},
+                        "x509": {"clientCAFile": str(pki.ca.certificate)},
+                    },
+                    "authorization": {"mode": "Webhook"},
+                    "cgroupDriver": "cgroupfs",
+                    "clusterDNS": ["10.96.0.10"],
+                    "clusterDomain": "cluster.local",
+                    "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+                    "enforceNodeAllocatable": ["pods"],
+                    "evictionHard": {
+                        "memory.available": "50Mi",
+                        "nodefs.available": "1%",
+                        "imagefs.available": "1%",
+                        "nodefs.inodesFree": "1%",
+                        "imagefs.inodesFree": "1%",
+                    },
+                    "failCgroupV1": False,
+                    "failSwapOn": False,
+                    "imageGCHighThresholdPercent": 100,
+                    "oomScoreAdj": 0,
+                    "resolvConf": "",
+                    "tlsCertFile": str(serving.certificate),
+                    "tlsPrivateKeyFile": str(serving.key),
+                }
+            )
+        )
+        self._kubelet_path.write_text(str(kubelet))
+
+    def start(self, fabric: int) -> None:
+        """Start it, and join its network to the fabric's bridge."""
+        ready = self.folder / "network-is-there"
+        ready.unlink(missing_ok=True)
+        controllers = machine.controllers()
+        for controller in controllers:
+            group = machine.CGROUPS / controller / self.group
+            group.mkdir(exist_ok=True)
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                if (group / name).exists():
+                    (group / name).write_text((group.parent / name).read_text())
+        words = {
+            "NODE": self.name,
+            "FOLDER": self.folder,
+            "ADDRESS": self.address,
+            "GROUP": self.group,
+            "CONTROLLERS": " ".join(controllers),
+            "RUN": ready,
+            "KUBELET": self._kubelet_path.read_text(),
+        }
+        environment = [f"{name}={value}" for name, value in words.items()]
+        self.processes.start(self.name, ["/usr/bin/env", *environment, str(_HERE / "node.sh")])
+        pid = self._own_network(fabric)
+        namespaces.ip(
+            fabric,
+            f"link add {self.name} type veth peer name eth0 netns {pid}",
+            f"link set {self.name} master br0 up",
+        )
+        namespaces.ip(
+            pid,
+            "link set lo up",
+            f"addr add {self.address}/24 dev eth0",
+            "link set eth0 up",
+            f"route add default via {control_plane.ADDRESS}",
+        )
+        ready.touch()
+
+    def routes(self, others: Sequence["Node"]) -> None:
+        """Static routes to the other nodes' pods, as the bridge network has no other way."""
+        process = self._running()
+        namespaces.ip(
+            process.pid,
+            *(f"route add {objects.pod_range(other.number)} via {other.address}" for other in others),
+        )
+
+    def joined(self, command: Sequence[str]) -> list[str]:
+        """A command that runs as a process of the node's own: in its network and its cgroups."""
+        group = machine.CGROUPS / "unified" / self.group / "cgroup.procs"
+        return [
+            "/bin/sh",
+            "-c",
+            'echo $$ >"$0"; exec "$@"',
+            str(group),
+            *namespaces.entered(self._running().pid),
+            *command,
+        ]
+
+    def run(self, command: Sequence[str], said: str | None = None) -> "subprocess.CompletedProcess[str]":
+        """Run a command in all of the node's namespaces, with this on its standard input."""
+        child = Path(f"/proc/{self._running().pid}/task/{self._running().pid}/children").read_text().split()[0]
+        enter = ["/usr/bin/nsenter", f"--target={child}", "--all", "--"]
+        return subprocess.run([*enter, *command], input=said, capture_output=True, text=True, check=False)
+
+    def kill(self) -> None:
+        """As a power cut: everything in the node ends."""
+        if process := self.process:
+            process.signal(signal.SIGKILL)
+        deadline = time.monotonic() + _SECONDS
+        while self._members() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for pid in self._members():
+            # Left by a start that was killed between the cgroup and the namespace.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._remove_groups()
+
+    def _own_network(self, fabric: int) -> int:
+        """The pid, once the process is in a network of its own."""
+        before = namespaces.network_of(fabric), namespaces.network_of("self")
+        deadline = time.monotonic() + _SECONDS
+        while time.monotonic() < deadline:
+            process = self._running()
+            with contextlib.suppress(OSError):
+                if namespaces.network_of(process.pid) not in before:
+                    return process.pid
+            time.sleep(0.02)
+        raise RuntimeError(f"{self.name} came to no network of its own")
+
+    def _running(self) -> Process:
+        process = self.process
+        if process is None:
+            log = self.processes.log(self.name)
+            raise RuntimeError(f"{self.name} doesn't run: {log.read_text()[-500:] if log.exists() else ''}")
+        return process
+
+    @property
+    def _kubelet_path(self) -> Path:
+        return self.folder / "kubelet.path"
+
+    def _members(self) -> list[int]:
+        found: set[int] = set()
+        for controller in machine.controllers():
+            for file in (machine.CGROUPS / controller / self.group).rglob("cgroup.procs"):
+                with contextlib.suppress(OSError):
+                    found |= {int(pid) for pid in file.read_text().split()}
+        return sorted(found)
+
+    def _remove_groups(self) -> None:
+        deadline = time.monotonic() + _SECONDS
+        for controller in machine.controllers():
+            top = machine.CGROUPS / controller / self.group
+            while top.exists():
+                for folder in sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True):
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()
+                with contextlib.suppress(OSError):
+                    top.rmdir()
+                if time.monotonic() > deadline:
+                    return
+                if top.exists():
+                    time.sleep(0.1)
+
+
+def counts(text: str) -> dict[str, int]:
+    """Of `iptables-save`'s lines, those with KUBE- (the kubelet has some too), and kube-proxy's own."""
+    own = ("KUBE-SVC", "KUBE-SVL", "KUBE-SEP", "KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-POSTROUTING", "KUBE-EXT")
+    lines = [line for line in text.splitlines() if "KUBE-" in line and "MY-KUBE" not in line]
+    return {"KUBE-": len(lines), "kube-proxy's": sum(any(word in line for word in own) for line in lines)}
