@@ -50,6 +50,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Which lanes didn't run here: a lane's absence is said, not hidden."""
+    found = sorted((ensure().plugins).glob("resource-command-*/STAND-IN")) if RUNS else []
+    if found:
+        terminalreporter.write_line("lane: the real command plugin can't be had here; its stand-in served instead")
+    terminalreporter.write_line("lane: real nodes (real kube-proxy, real Cilium, real traffic) isn't part of this run")
+
+
 _FIRST = pytest.StashKey[int]()
 
 
