@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import threading
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
@@ -115,7 +117,7 @@ class KubeProxyReplacement(pulumi.ComponentResource):
             values=helm_values,
             mark=found.mark,
             timeout=told.get("timeoutSeconds", 600),
-            lost=lambda: _release_of_ours(told, found, cluster),
+            lost=lambda: _release_of_ours(told, cluster),
             provider=provider,
             parent=self,
             depends_on=[daemonset, configmap],
@@ -155,6 +157,8 @@ class KubeProxyReplacement(pulumi.ComponentResource):
         self.release = cilium.status.apply(_release_output)
         self.cluster = cluster
         self.register_outputs(self.outputs())
+        # the client of the API takes a while to load: now, while the look is under way
+        threading.Thread(target=importlib.import_module, args=(f"{__package__}.ownership",), daemon=True).start()
 
     def outputs(self) -> dict[str, pulumi.Output[Any]]:
         """The outputs by their names in a stack."""
@@ -287,20 +291,16 @@ def _rendered(
     ).apply(rendered)
 
 
-async def _release_of_ours(told: Mapping[str, Any], found: Found, cluster: pulumi.Output[str]) -> str | None:
-    """The ID of the release that the cluster's record calls ours, where Helm has it.
-
-    None where nothing changes, or where that can't be known yet.
-    """
+async def _release_of_ours(told: Mapping[str, Any], cluster: pulumi.Output[str]) -> str | None:
+    """The ID of the release that the cluster's record calls ours, where Helm has it; None where that isn't "
+    "known yet."""
     its_settings = {key: value for key, value in told.items() if key != "values"}
-    plain = pulumi.Output.all(settings=its_settings, cluster=cluster, changing=found.changing)
-    if not await plain.is_known():
-        return None
-    its: Any = await plain.future()
-    if not its["changing"]:
+    known = pulumi.Output.all(settings=its_settings, cluster=cluster)
+    if not await known.is_known():
         return None
     from . import ownership
 
+    its: Any = await known.future()
     return await asyncio.to_thread(ownership.release_id, settings.parse(its["settings"]))
 
 

@@ -41,6 +41,11 @@ _NOT_OURS = (
     "uninstall that Cilium first if its pods may lose their network meanwhile."
 )
 
+_POD_ADDRESSES = ("ipam", "ipv4", "ipv6")
+"""The Helm values that `cluster.pod_addresses` gives."""
+
+_OWN_PORT = ", port: the setting apiServerPort"
+
 _PATIENCE = 10.0
 """Seconds for which a preview tries an API server that doesn't answer."""
 
@@ -195,15 +200,11 @@ class _Look:
         if wrong.findings or not self.steady:
             rights.demand(self.api, rights.reading(self.settings.namespace) + rights.changing(self.settings.namespace))
         fresh = not any(d["metadata"]["name"] == agents.DAEMONSET for d in self.daemonsets)
-        addresses = self.before.get("podAddresses")
-        if addresses is None:
-            # taken once, and kept: other pod addresses on a running cluster cut every pod off
-            addresses = self._pod_addresses() if fresh else {}
         return Found(
             cluster=self.cluster,
             server=self.api.server,
             api_server={"host": its_address.host, "port": its_address.port, "source": its_address.source},
-            pod_addresses=addresses,
+            pod_addresses=self._pod_addresses(fresh),
             image=agent_image(self.chart.values, self.settings.values),
             mark=mark,
             findings=list(wrong.findings),
@@ -311,19 +312,25 @@ class _Look:
                 raise ProcedureError(reason)
             port = settings.api_server_port or 6443
             return ApiServerAddress(settings.api_server_host, port, "the setting apiServerHost")
-        was = self.before.get("apiServer")
-        if configmap is None and was:
+        was = self.before.get("apiServer") or {}
+        if configmap is None and str(was.get("source")).startswith(address.KUBE_PROXY):
             # kube-proxy is gone and its backup was deleted: what its ConfigMap said is still in the state
-            found = ApiServerAddress(was["host"], int(was["port"]), was["source"])
+            found = ApiServerAddress(was["host"], int(was["port"]), was["source"].removesuffix(_OWN_PORT))
         else:
             found = address.find(self.api, configmap, self.services)
         if settings.api_server_port:
-            return ApiServerAddress(
-                found.host, settings.api_server_port, f"{found.source}, port: the setting apiServerPort"
-            )
+            return ApiServerAddress(found.host, settings.api_server_port, f"{found.source}{_OWN_PORT}")
         return found
 
-    def _pod_addresses(self) -> dict[str, Any]:
+    def _pod_addresses(self, fresh: bool) -> dict[str, Any]:
+        """Taken once, and kept: other pod addresses on a running cluster cut every pod off."""
+        kept = self.before.get("podAddresses")
+        if kept or (kept is not None and not fresh):
+            return dict(kept)
+        if not fresh:
+            # our own Cilium, and a state that doesn't know it: what it was given stays
+            given = self.release.values if self.release else {}
+            return {key: given[key] for key in _POD_ADDRESSES if key in given}
         if self.settings.values.get("ipam"):
             return {}  # its owner has said what the pods get
         configmap = self.proxy.configmap or (self.record.configmap if self.record else None)

@@ -394,9 +394,13 @@ class Entry:
     uri: str
 
     @property
+    def dry(self) -> bool:
+        return "dryRun=" in self.uri
+
+    @property
     def changes(self) -> bool:
-        """Whether it has changed something; asking for one's rights is a `create` that changes nothing."""
-        if self.resource in ("selfsubjectaccessreviews", "selfsubjectrulesreviews", "pods/exec"):
+        """Whether it has changed something: not a dry run, nor the `create` that asks for one's rights."""
+        if self.dry or self.resource in ("selfsubjectaccessreviews", "selfsubjectrulesreviews", "pods/exec"):
             return False
         return self.verb in ("create", "update", "patch", "delete", "deletecollection") and self.code < 300
 
@@ -634,6 +638,7 @@ def picked(entries: Iterable[Entry], verbs: str, resource: str, name: str = "*")
         and entry.resource == resource
         and fnmatchcase(entry.name, name)
         and entry.code < http.HTTPStatus.BAD_REQUEST
+        and not entry.dry
     ]
 
 

@@ -21,6 +21,7 @@ from tests.engine.acts import (
     act,
     but_for_proxies_pods,
     cleaning,
+    ended_pods,
     ending,
     helms_changes,
     pods,
@@ -235,13 +236,15 @@ def gone(cluster: Cluster, stack: Stack, stopped: Act) -> Act:
 
 def test_destroy_brings_kube_proxy_back_and_lets_it_route_before_cilium_goes(stopped: Act, gone: Act) -> None:
     audit = [*stopped.audit, *gone.audit]
-    uninstalled = helms_changes(audit)
+    switched_off = picked(audit, "patch update", "configmaps", "cilium-config")
     in_order(
         ("kube-proxy's ConfigMap is back", picked(audit, "create", "configmaps", "kube-proxy")),
         ("kubeadm is told", picked(audit, "patch update", "configmaps", "kubeadm-config")),
         ("kube-proxy's DaemonSet is back", picked(audit, "create", "daemonsets", "kube-proxy")),
-        ("rules are read on every node", rules_read(audit, gone.after, until=uninstalled[0].began)),
-        ("Helm uninstalls the release", uninstalled),
+        ("rules are read on every node", rules_read(audit, gone.after, until=switched_off[0].began)),
+        ("the replacement is switched off", switched_off),
+        ("every agent is restarted", ended_pods(audit, gone.before, "cilium")),
+        ("Helm uninstalls the release", helms_changes(audit)),
         ("the backup is removed", picked(audit, "delete", "configmaps", RECORD)),
     )
 

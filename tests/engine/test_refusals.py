@@ -274,13 +274,36 @@ def test_nothing_of_a_secret_kubeconfig_is_said(ask: Ask, content: str) -> None:
 
 
 def test_a_right_that_is_missing_is_named(ask: Ask, cluster: Cluster, tmp_path: Path) -> None:
-    with limited(cluster, tmp_path, without=("daemonsets", "delete")) as kubeconfig:
+    with limited(cluster, tmp_path, "limited", without=("daemonsets", "delete")) as kubeconfig:
         said = ask.refusal(kubeconfig=kubeconfig.read_text())
     says(said, "delete daemonsets", "kube-system", f"{cluster.host}:{cluster.port}", "nothing was changed")
     assert "create daemonsets" not in said
 
 
+def test_rights_to_read_that_are_missing_are_named_at_once(ask: Ask, cluster: Cluster, tmp_path: Path) -> None:
+    with account(cluster, tmp_path, "nobody", []) as kubeconfig:
+        said = ask.refusal(kubeconfig=kubeconfig.read_text())
+    says(said, "get namespaces", "list nodes", "list services", "list daemonsets", "nothing was changed", "kubeContext")
+
+
+def test_a_program_that_signs_nobody_in_is_named_and_not_quoted(
+    ask: Ask, cluster: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As after a login that has expired: without credentials a client would go on as nobody."""
+    content = yaml.safe_load(cluster.kubeconfig.read_text())
+    fails = {"command": "/bin/sh", "args": ["-c", f"echo {SECRET}; echo {SECRET} >&2; exit 1"]}
+    content["users"][0]["user"] = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", **fails}}
+    said = ask.refusal(kubeconfig=yaml.safe_dump(content))
+    says(said, "signs user 'kubernetes-admin' in", "sign in again", "nothing was changed")
+    assert SECRET not in said + "".join(capfd.readouterr())
+
+
 # What is on the cluster
+
+
+def test_a_namespace_that_is_not_there_is_refused(ask: Ask) -> None:
+    """Helm would say it when kube-proxy has gone."""
+    says(ask.refusal(namespace="nowhere"), "namespace", "nowhere", "kubectl create namespace", "kube-system")
 
 
 def test_another_cni_is_refused_with_its_daemonset(ask: Ask, cluster: Cluster) -> None:
@@ -294,7 +317,7 @@ def test_another_cni_is_refused_with_its_daemonset(ask: Ask, cluster: Cluster) -
 def test_two_kube_proxies_are_refused_with_both_names(ask: Ask, cluster: Cluster) -> None:
     with made(cluster, _DAEMONSETS, another_kube_proxy(cluster)):
         for mode in ("coexist", "replace"):
-            says(ask.refusal(mode=mode), "kube-system/kube-proxy ", "kube-system/kube-proxy-arm")
+            says(ask.refusal(mode=mode), "kube-system/kube-proxy ", "kube-system/kube-proxy-arm", "nothing was changed")
 
 
 def test_kube_proxy_under_another_name_is_refused_with_that_name(ask: Ask, cluster: Cluster) -> None:
@@ -315,7 +338,7 @@ def test_kube_proxy_as_static_pods_is_refused_with_their_names(ask: Ask, cluster
         "spec": {"nodeName": "node-1", "containers": [{"name": "kube-proxy", "image": "example.org/kube-proxy:1"}]},
     }
     with without_kube_proxys_daemonset(cluster), made(cluster, _PODS, pod):
-        says(ask.refusal(), "static pods", "kube-system/kube-proxy-node-1")
+        says(ask.refusal(), "static pods", "kube-system/kube-proxy-node-1", "nothing was changed")
 
 
 def test_coexist_is_refused_where_there_is_no_kube_proxy(ask: Ask, cluster: Cluster) -> None:
@@ -331,7 +354,7 @@ def test_a_cilium_without_helm_is_refused(ask: Ask, cluster: Cluster) -> None:
 
 def test_a_cluster_without_nodes_is_refused(ask: Ask, cluster: Cluster) -> None:
     with other_nodes(cluster):
-        says(ask.refusal(), "no Linux nodes")
+        says(ask.refusal(), "no Linux nodes", "nothing was changed")
 
 
 def test_a_cluster_whose_nodes_are_not_ready_is_refused(ask: Ask, cluster: Cluster) -> None:
@@ -350,14 +373,14 @@ class Refusals:
 
     Attributes:
         runs: by what was wrong; those of another cluster by their command.
-        token: that of the account without rights.
+        tokens: those of the accounts that may not do everything.
         secretive: the stack with something secret that is no kubeconfig.
-        elsewhere: a stack whose own cluster isn't `cluster`, with which it was run, and that cluster.
-        changes: what the runs have changed in either cluster.
+        elsewhere: a stack that was run with `cluster`, and the cluster that is its own.
+        changes, differences: what the runs have changed in either cluster, and how the stack's own one differs.
     """
 
     runs: dict[str, Run]
-    token: str
+    tokens: list[str]
     secretive: Stack
     elsewhere: tuple[Stack, Cluster]
     changes: list[str]
@@ -373,24 +396,30 @@ def refusals(
     try:
         moved = new_stack(other.start(), mode="coexist")
         moved.up()
-        with account(cluster, folder, [{"apiGroups": ["*"], "resources": ["*"], "verbs": _READS}]) as limited:
-            yield _refused_at_once(cluster, other, new_stack, moved, limited, folder)
+        with (
+            account(cluster, folder, "reader", [{"apiGroups": ["*"], "resources": ["*"], "verbs": _READS}]) as reader,
+            limited(cluster, folder, "installer", without=("deployments", "create")) as installer,
+        ):
+            yield _refused_at_once(cluster, other, new_stack, moved, reader, installer)
     finally:
         other.remove()
 
 
 def _refused_at_once(
-    cluster: Cluster, other: Cluster, new_stack: NewStack, moved: Stack, limited: Path, folder: Path
+    cluster: Cluster, other: Cluster, new_stack: NewStack, moved: Stack, reader: Path, installer: Path
 ) -> Refusals:
     replace = {"mode": "replace"}
     misspelt = new_stack(cluster, **replace, apiServerHots="192.0.2.1")
+    misspelt.config("kube-proxy-replacment:kubeContext", "prod")
+    misspelt.config("kubernetes:context", "prod")
     plain = new_stack(cluster, **replace, kubeconfig=kubeconfig_with(SECRET))
     contrary = new_stack(cluster, **replace, values={"kubeProxyReplacement": False, "hubbel": {}})
     secretive = new_stack(cluster, **replace)
     secretive.config("kubeconfig", f"{SECRET} isn't a: {{kubeconfig", secret=True)
-    without_rights, without_answer = new_stack(cluster, **replace), new_stack(cluster, **replace)
-    without_rights.kubeconfig, without_answer.kubeconfig = limited, folder / "nowhere"
-    without_answer.kubeconfig.write_text(kubeconfig_with(SECRET))
+    reading, installing, unanswered = (new_stack(cluster, **replace) for _ in range(3))
+    reading.kubeconfig, installing.kubeconfig = reader, installer
+    unanswered.kubeconfig = reader.with_name("nowhere")
+    unanswered.kubeconfig.write_text(kubeconfig_with(SECRET))
     before, marks = other.objects(), [(each, each.mark()) for each in (cluster, other)]
     moved.kubeconfig = cluster.kubeconfig
     with ThreadPoolExecutor() as pool:
@@ -399,16 +428,19 @@ def _refused_at_once(
             "plain": pool.submit(plain.preview, fails=True),
             "contrary": pool.submit(contrary.preview, fails=True),
             "secret": pool.submit(secretive.up, fails=True),
-            "rights": pool.submit(without_rights.preview, fails=True),
-            "answer": pool.submit(without_answer.preview, fails=True),
+            "reader": pool.submit(reading.preview, fails=True),
+            "installer": pool.submit(installing.preview, fails=True),
+            "answer": pool.submit(unanswered.preview, fails=True),
             "preview": pool.submit(moved.preview, fails=True),
         }
         runs = {name: task.result() for name, task in tasks.items()}
     # one after the other: these hold the stack's lock
     runs |= {"up": moved.up(fails=True), "destroy": moved.destroy(fails=True)}
-    token = yaml.safe_load(limited.read_text())["users"][0]["user"]["token"]
+    runs["refresh"] = moved.run(["refresh", "--yes", "--skip-preview", "--stack", moved.name])
+    moved.kubeconfig = other.kubeconfig
     changes = [change for each, mark in marks for change in changes_by_strangers(each, mark)]
-    return Refusals(runs, token, secretive, (moved, other), changes, compared(before, other.objects()))
+    tokens = [yaml.safe_load(file.read_text())["users"][0]["user"]["token"] for file in (reader, installer)]
+    return Refusals(runs, tokens, secretive, (moved, other), changes, compared(before, other.objects()))
 
 
 def test_no_refused_run_has_changed_anything(refusals: Refusals) -> None:
@@ -418,6 +450,12 @@ def test_no_refused_run_has_changed_anything(refusals: Refusals) -> None:
 
 def test_a_setting_that_does_not_exist_is_refused_with_the_nearest(refusals: Refusals) -> None:
     refused(refusals.runs["misspelt"], "'apiServerHots'", "did you mean apiServerHost?")
+
+
+def test_a_setting_in_a_namespace_that_nothing_reads_is_refused(refusals: Refusals) -> None:
+    """One that is passed over lets a person believe that he has chosen another cluster."""
+    words = "kube-proxy-replacment:kubeContext", "kubernetes:context", "write kube-proxy-replacement:kubeContext"
+    refused(refusals.runs["misspelt"], *words)
 
 
 def test_a_kubeconfig_in_plain_text_is_refused_and_not_shown(refusals: Refusals) -> None:
@@ -439,9 +477,27 @@ def test_an_api_server_that_does_not_answer_is_named_with_how_long_it_was_tried(
 
 
 def test_rights_that_are_missing_are_named(refusals: Refusals, cluster: Cluster) -> None:
-    run, server = refusals.runs["rights"], f"https://{cluster.host}:{cluster.port}"
-    refused(run, server, "delete daemonsets in namespace kube-system", "create pods/exec", "create clusterroles")
-    assert refusals.token not in run.text
+    run, server = refusals.runs["reader"], f"https://{cluster.host}:{cluster.port}"
+    words = (
+        "delete daemonsets in namespace kube-system",
+        "create pods/exec",
+        "create clusterroles",
+        "nothing was changed",
+    )
+    refused(run, server, *words)
+    assert "may not list" not in run.errors()
+
+
+def test_rights_that_helm_would_miss_are_named_before_anything_is_removed(refusals: Refusals) -> None:
+    """One on the chart's objects, and those that Cilium's role would grant: its own resources aren't there yet."""
+    run = refusals.runs["installer"]
+    refused(run, "may not create deployments in namespace kube-system", "ClusterRole cilium", "nothing was changed")
+    assert "delete daemonsets" not in run.errors()
+
+
+def test_no_token_is_shown(refusals: Refusals) -> None:
+    for name, run in refusals.runs.items():
+        assert [token for token in refusals.tokens if token in run.text] == [], name
 
 
 def test_nothing_of_a_secret_kubeconfig_is_shown_or_kept_in_plain(refusals: Refusals) -> None:
@@ -455,12 +511,24 @@ def test_nothing_of_a_secret_kubeconfig_is_shown_or_kept_in_plain(refusals: Refu
 @pytest.mark.parametrize("command", ["preview", "up", "destroy"])
 def test_a_stack_never_moves_to_another_cluster(refusals: Refusals, cluster: Cluster, command: str) -> None:
     """As with a colleague's current context."""
-    run, (stack, own) = refusals.runs[command], refusals.elsewhere
+    run, (_, own) = refusals.runs[command], refusals.elsewhere
     refused(run, "another cluster", "nothing was changed", "kubeContext")
     for each in (own, cluster):
         says(run.errors(), each.uid("/api/v1/namespaces/kube-system"), f"https://{each.host}:{each.port}")
-    types = [resource["type"] for resource in stack.state()["deployment"]["resources"]]
-    assert "kubernetes:helm.sh/v3:Release" in types
+
+
+def test_a_refresh_of_another_cluster_fails_and_the_next_up_has_everything_again(
+    refusals: Refusals, cluster: Cluster
+) -> None:
+    """The engine takes the release out of the state beside the refusal: it isn't on that cluster."""
+    run, (stack, own) = refusals.runs["refresh"], refusals.elsewhere
+    assert not run.ok
+    for each in (own, cluster):
+        says(run.text, each.uid("/api/v1/namespaces/kube-system"))
+    before = own.objects()
+    stack.up()
+    assert [key for key in compared(before, own.objects()) if "/cilium" in key and "Secret" not in key] == []
+    assert "kubernetes:helm.sh/v3:Release" in {each["type"] for each in stack.state()["deployment"]["resources"]}
 
 
 @pytest.mark.parametrize("setting", [{"releaseName": "mine"}, {"namespace": "shop"}])
@@ -531,55 +599,53 @@ def without_kube_proxys_daemonset(cluster: Cluster) -> Iterator[None]:
 
 
 @contextmanager
-def limited(cluster: Cluster, folder: Path, *, without: tuple[str, str]) -> Iterator[Path]:
+def limited(cluster: Cluster, folder: Path, name: str, *, without: tuple[str, str]) -> Iterator[Path]:
     """The kubeconfig of an account that may do everything, but for one verb on one resource."""
     resource, verb = without
-    groups = [""] + [group["name"] for group in cluster.get("/apis")["groups"]]
-    others = sorted(
-        {
-            entry["name"]
-            for group in groups
-            for entry in cluster.get(f"/apis/{group}/{_version(cluster, group)}" if group else "/api/v1")["resources"]
-        }
-        - {resource}
-    )
-    verbs = {"get", "list", "watch", "create", "update", "patch", "delete", "escalate", "bind"} - {verb}
+    roles, verbs = {"roles", "clusterroles"}, ["get", "list", "watch", "create", "update", "patch", "delete"]
+    groups = ["", *(group["name"] for group in cluster.get("/apis")["groups"])]
+    everything = {
+        entry["name"]
+        for group in groups
+        for entry in cluster.get(f"/apis/{group}/{_version(cluster, group)}" if group else "/api/v1")["resources"]
+    }
     rules = [
-        {"apiGroups": ["*"], "resources": others, "verbs": ["*"]},
-        {"apiGroups": ["*"], "resources": [resource], "verbs": sorted(verbs)},
+        {"apiGroups": ["*"], "resources": sorted(everything - roles - {resource}), "verbs": ["*"]},
+        {"apiGroups": ["*"], "resources": sorted(roles), "verbs": verbs},  # none that grants more than is held
+        {"apiGroups": ["*"], "resources": [resource], "verbs": [each for each in verbs if each != verb]},
     ]
-    with account(cluster, folder, rules) as kubeconfig:
+    with account(cluster, folder, name, rules) as kubeconfig:
         yield kubeconfig
 
 
 @contextmanager
-def account(cluster: Cluster, folder: Path, rules: list[Object]) -> Iterator[Path]:
+def account(cluster: Cluster, folder: Path, name: str, rules: list[Object]) -> Iterator[Path]:
     """The kubeconfig of an account that may do what these rules say."""
-    accounts, role = "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "limited"}, "rules": rules}
+    accounts, metadata = "/api/v1/namespaces/default/serviceaccounts", {"name": name}
     binding = {
-        "metadata": {"name": "limited"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "limited"},
-        "subjects": [{"kind": "ServiceAccount", "name": "limited", "namespace": "default"}],
+        "metadata": metadata,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": "default"}],
     }
     with (
-        made(cluster, accounts, {"metadata": {"name": "limited"}}),
-        made(cluster, f"{_RBAC}/clusterroles", role),
+        made(cluster, accounts, {"metadata": metadata}),
+        made(cluster, f"{_RBAC}/clusterroles", {"metadata": metadata, "rules": rules}),
         made(cluster, f"{_RBAC}/clusterrolebindings", binding),
     ):
-        yield kubeconfig_of_account(cluster, folder)
+        yield kubeconfig_of_account(cluster, folder, name)
 
 
 def _version(cluster: Cluster, group: str) -> str:
     return str(cluster.get(f"/apis/{group}")["preferredVersion"]["version"])
 
 
-def kubeconfig_of_account(cluster: Cluster, folder: Path) -> Path:
-    """A kubeconfig with a token of the account default/limited."""
+def kubeconfig_of_account(cluster: Cluster, folder: Path, name: str) -> Path:
+    """A kubeconfig with a token of an account in the namespace default."""
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
-    token = cluster.create("/api/v1/namespaces/default/serviceaccounts/limited/token", request)["status"]["token"]
+    token = cluster.create(f"/api/v1/namespaces/default/serviceaccounts/{name}/token", request)["status"]["token"]
     content = yaml.safe_load(cluster.kubeconfig.read_text())
     content["users"][0]["user"] = {"token": token}
-    file = folder / "limited.yaml"
+    file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(content))
     return file
 

@@ -21,9 +21,7 @@ FIRST, SECOND = (f"{SECRETS}/sh.helm.release.v1.cilium.v{number}" for number in 
 
 def payload(body: dict[str, Any]) -> dict[str, Any]:
     """What Helm reads out of its Secret."""
-    unpacked: dict[str, Any] = json.loads(
-        gzip.decompress(base64.b64decode(base64.b64decode(body["data"]["release"])))
-    )
+    unpacked: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(body["data"]["release"]))))
     return unpacked
 
 

@@ -43,6 +43,7 @@ def secret(
     namespace: str = "kube-system",
     version: str = "1.18.6",
     config: dict[str, str] | None = CONFIG,
+    values: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A revision as Helm keeps it: base64 of gzip of JSON, in a Secret's own base64."""
     content = {
@@ -51,6 +52,7 @@ def secret(
         "info": {"status": status},
         "chart": {"metadata": {"name": "cilium", "version": version}},
         "manifest": manifest(config),
+        "config": values or {},
     }
     packed = base64.b64encode(gzip.compress(json.dumps(content).encode()))
     return made(

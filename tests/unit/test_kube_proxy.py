@@ -80,7 +80,7 @@ class TestFind:
     @pytest.mark.parametrize("label", ["k8s-app=kube-proxy", "component=kube-proxy"])
     def test_static_pods_are_refused_and_named(self, label: str) -> None:
         api = FakeApi().put(proxy_pod("kube-proxy-n1", label, {"kubernetes.io/config.mirror": "x"}))
-        with pytest.raises(ProcedureError, match="static pods .kube-system/kube-proxy-n1"):
+        with pytest.raises(ProcedureError, match=r"static pods \(kube-system/kube-proxy-n1"):
             kube_proxy.find(api)
 
     def test_a_daemon_set_s_pods_are_not_static(self) -> None:
@@ -135,7 +135,12 @@ class TestMode:
 class TestConfiguration:
     def test_under_whatever_key_it_is(self) -> None:
         body = with_mode("ipvs")
-        body["data"] = {"kubeconfig": "kind: Config", "broken": "a: [", "list": "- a", "config": body["data"].popitem()[1]}
+        body["data"] = {
+            "kubeconfig": "kind: Config",
+            "broken": "a: [",
+            "list": "- a",
+            "config": body["data"].popitem()[1],
+        }
         assert kube_proxy.configuration(body)["mode"] == "ipvs"
 
     @pytest.mark.parametrize("body", [None, config_map("kube-proxy"), config_map("kube-proxy", a="kind: Config")])

@@ -48,9 +48,7 @@ class TestReady:
             ("Unknown", NO_NETWORK, False),  # the kubelet's last words before it went
         ],
     )
-    def test_a_node_that_only_lacks_its_network_is_ready_for_this(
-        self, status: str, message: str, ready: bool
-    ) -> None:
+    def test_a_node_that_only_lacks_its_network_is_ready_for_this(self, status: str, message: str, ready: bool) -> None:
         condition = {"type": "Ready", "status": status, "reason": "KubeletNotReady", "message": message}
         assert bool(read(with_conditions(condition)).ready) is ready
 

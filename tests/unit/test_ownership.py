@@ -72,7 +72,12 @@ def test_one_that_was_uninstalled_and_whose_history_was_kept(world: World) -> No
 
 def test_it_is_asked_of_the_cluster_that_the_settings_mean(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(Api, "connect", lambda *where: asked.append(where) or world)
+
+    def connect(*where: Any) -> World:
+        asked.append(where)
+        return world
+
+    monkeypatch.setattr(Api, "connect", connect)
     release_id(kubeconfig="content", kube_context="there")
     assert asked == [("content", "there")]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -111,7 +112,7 @@ class TestAffinity:
 
     def test_a_label_is_no_field(self) -> None:
         spec = affine({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n2"]}]})
-        assert not runs(spec, a_node("n1", **{"metadata.name": "n2"}))
+        assert not runs(spec, replace(a_node("n1"), labels={"metadata.name": "n2"}))
 
     def test_what_is_only_preferred_leaves_no_node_out(self) -> None:
         preferred = [{"weight": 1, "preference": expression("pool", "In", "b")}]
@@ -121,7 +122,9 @@ class TestAffinity:
     def test_the_affinity_of_pods_binds_no_daemon_set_s_pod_to_other_nodes(self) -> None:
         # the chart's own: no two agents on a node
         its = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"k8s-app": "cilium"}}}
-        assert runs({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [its]}}}, a_node())
+        assert runs(
+            {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [its]}}}, a_node()
+        )
 
 
 class TestTolerations:

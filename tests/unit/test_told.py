@@ -45,6 +45,7 @@ def test_text_that_a_shell_or_json_would_take_for_its_own() -> None:
 def test_the_same_order_is_the_same_text() -> None:
     # a Command runs again when its text changes
     assert ORDER.to_json() == Order.from_json(json.dumps(dict(reversed(written().items())))).to_json()
+    assert list(written()) == sorted(written())
 
 
 def test_what_a_newer_version_added_is_left_out() -> None:

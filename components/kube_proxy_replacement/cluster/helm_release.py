@@ -6,7 +6,7 @@ import base64
 import gzip
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -23,6 +23,7 @@ class HelmRelease:
     Attributes:
         namespace, name, version (of the chart), revision (int), status («deployed», «failed», «pending-…»).
         config: the cilium-config that this revision rendered, key to value; {} where it renders none.
+        values: the Helm values that it was given, without the chart's defaults.
     """
 
     namespace: str
@@ -31,6 +32,7 @@ class HelmRelease:
     revision: int
     status: str
     config: dict[str, str]
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 def find(api: Api, namespace: str, name: str) -> HelmRelease | None:
@@ -47,6 +49,7 @@ def find(api: Api, namespace: str, name: str) -> HelmRelease | None:
         revision=int(labels["version"]),
         status=labels["status"],
         config=_config(content.get("manifest") or ""),
+        values=dict(content.get("config") or {}),
     )
 
 

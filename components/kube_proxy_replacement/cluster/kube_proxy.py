@@ -46,7 +46,8 @@ def find(api: Api) -> KubeProxy:
     if own and others:
         raise ProcedureError(
             f"There are two kube-proxies: DaemonSet {NAMESPACE}/{NAME} and {', '.join(others)}. Which of them "
-            "routes Services can't be told from here. Remove the one that isn't used, then run again."
+            "routes Services can't be told from here. Nothing was changed. Remove the one that isn't used, then "
+            "run again."
         )
     if others:
         raise ProcedureError(
@@ -61,8 +62,9 @@ def find(api: Api) -> KubeProxy:
     ]
     if static:
         raise ProcedureError(
-            f"kube-proxy runs as static pods ({', '.join(sorted(set(static))[:5])} …), from files on the nodes: it "
-            "can't be removed through the API. Switch it off in the distribution's own configuration."
+            f"kube-proxy runs as static pods ({', '.join(sorted(set(static))[:5])}), from files on the nodes: it "
+            "can't be "
+            "removed through the API. Nothing was changed. Switch it off in the distribution's own configuration."
         )
     # read alone: the items of a list don't say their kind, and a backup without it can't be created again
     return KubeProxy(daemonset=api.find(DAEMONSET) if own else None, configmap=api.find(CONFIGMAP))

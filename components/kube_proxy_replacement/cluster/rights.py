@@ -98,6 +98,8 @@ def ungrantable(api: Api, manifest: Iterable[Mapping[str, Any]]) -> list[str]:
         if item.get("kind") not in ("ClusterRole", "Role"):
             continue
         metadata = item["metadata"]
+        if item["kind"] == "Role" and not metadata.get("namespace"):
+            continue  # Helm puts it into the release's; `installing` asks for that
         where = f"namespaces/{metadata['namespace']}/roles" if item["kind"] == "Role" else "clusterroles"
         try:
             _dry_run(api, f"/apis/{_RBAC}/v1/{where}", dict(item))
@@ -129,6 +131,8 @@ def _dry_run(api: Api, collection: str, body: Object) -> None:
 
 def _plural(kind: str) -> str:
     name = kind.lower()
+    if name == "endpoints":
+        return name
     if name.endswith("y"):
         return f"{name[:-1]}ies"
     return f"{name}es" if name.endswith(("s", "x", "ch")) else f"{name}s"
@@ -138,4 +142,5 @@ def _cluster_wide(item: Mapping[str, Any]) -> bool:
     return item.get("kind") in (
         "Namespace", "ClusterRole", "ClusterRoleBinding", "IngressClass", "GatewayClass", "PriorityClass",
         "CustomResourceDefinition", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration",
+        "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
     )  # fmt: skip

@@ -17,7 +17,10 @@ _TOLERATED = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/", "node.
 
 def left_out(pod_spec: Mapping[str, Any], nodes: Sequence[Node]) -> dict[str, str]:
     """The nodes on which a pod of this spec would not run, and by which of its fields."""
-    reasons = {node.name: _why_not(pod_spec, node) for node in nodes}
+    try:
+        reasons = {node.name: _why_not(pod_spec, node) for node in nodes}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}  # no such spec can be installed: the rendering and the API server say so in their own words
     return {name: reason for name, reason in reasons.items() if reason}
 
 

@@ -1,0 +1,591 @@
+"""Step 1 against a fake cluster and a chart in a folder: what it refuses, and what it finds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kube_proxy_replacement import looking
+from kube_proxy_replacement.cluster import drift, kube_proxy, kubeadm, record
+from kube_proxy_replacement.cluster.api import Api
+from kube_proxy_replacement.cluster.errors import ApiError, ProcedureError, UnreachableError
+from kube_proxy_replacement.cluster.exec import ExecResult
+from kube_proxy_replacement.cluster.record import Record, bare
+from kube_proxy_replacement.looking import Found
+from kube_proxy_replacement.settings import SettingsError
+
+from .fakes import (
+    FakeApi,
+    agent_answers,
+    agent_pod,
+    agents_daemon_set,
+    config_map,
+    daemon_set,
+    forbidden,
+    kubeadm_objects,
+    kubeconfig,
+    made,
+    namespace,
+    node,
+    service,
+)
+from .test_helm_release import secret
+
+KUBEADM = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
+CONFIG = "/api/v1/namespaces/kube-system/configmaps/cilium-config"
+RECORD = "/api/v1/namespaces/kube-system/configmaps/kube-proxy-replacement"
+TAINT = {"key": "gpu", "effect": "NoSchedule"}
+CHART = {
+    "kubeProxyReplacement": "false",
+    "image": {"repository": "example/agent", "tag": "v1"},
+    "nodeSelector": {"kubernetes.io/os": "linux"},
+    "tolerations": [{"operator": "Exists"}],
+    "affinity": {},
+    "ipam": {"mode": "cluster-pool", "operator": {}},
+}
+AT_FIRST = {
+    "mode": "coexist",
+    "cluster": "uid-a",
+    "server": "https://10.0.0.1:6443",
+    "apiServer": {"host": "192.0.2.10", "port": 6443, "source": "ConfigMap kube-system/kube-proxy"},
+    "podAddresses": {"ipam": {"mode": "kubernetes"}},
+    "mark": "",
+}
+"""What a first run recorded."""
+
+
+class World(FakeApi):
+    """A kubeadm cluster with two nodes, without Cilium.
+
+    Attributes:
+        says: what a node's agent says, where it isn't as its mode wants; an exception is raised.
+        in_mode: the mode in which it was left.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.says: dict[str, Any] = {}
+        self.in_mode = "coexist"
+        self.objects["/apis"] = {"groups": [{"name": "apps"}]}
+        self.put(namespace("kube-system", "uid-a"), *kubeadm_objects().values())
+        self.put(node("n1", cidrs=("10.244.1.0/24",)), node("n2", cidrs=("10.244.2.0/24",)))
+        self.put(service("kubernetes", "10.96.0.1", ports=({"port": 443, "protocol": "TCP"},)))
+        self.on_exec = self._its_agent_says
+
+    def ran(self, mode: str, *, done: bool = True) -> World:
+        """As a run in this mode has left it, or, not `done`, one that was stopped behind the release."""
+        self.in_mode = mode
+        rendered = {"kube-proxy-replacement": "true" if mode == "replace" else "false"}
+        owner = agents_daemon_set()
+        owner["metadata"]["annotations"] = {
+            "meta.helm.sh/release-name": "cilium",
+            "meta.helm.sh/release-namespace": "kube-system",
+        }
+        self.put(owner, agent_pod("n1"), agent_pod("n2"), config_map("cilium-config", **rendered))
+        self.put(secret(1, config=rendered))
+        self.keep(done=mode if done else "")
+        if mode == "replace":
+            for path in (kube_proxy.DAEMONSET, kube_proxy.CONFIGMAP):
+                self.objects.pop(path, None)
+            data = self.objects[KUBEADM]["data"]
+            data["ClusterConfiguration"] = kubeadm.with_disabled(data["ClusterConfiguration"], True)
+        return self
+
+    def keep(self, **changes: Any) -> None:
+        """Writes the record: kube-proxy's backup, and the changes."""
+        real = kubeadm_objects()
+        backup = {"daemonset": bare(real["daemonset"]), "configmap": bare(real["configmap"])}
+        told: dict[str, Any] = {"cluster": "uid-a", "release": "kube-system/cilium", **backup, **changes}
+        record.write(self, Record(**told))
+        self.calls.clear()
+        self.bodies.clear()
+
+    def _its_agent_says(self, _: str, pod: str, __: str, command: Sequence[str]) -> ExecResult:
+        says = self.says.get(pod.split("-")[1], "replace" if self.in_mode == "replace" else "kube-proxy")
+        if isinstance(says, Exception):
+            raise says
+        return agent_answers(command, says)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    api = World()
+    monkeypatch.setattr(Api, "connect", lambda *_, **__: api)
+    return api
+
+
+Look = Callable[..., Found]
+
+
+@pytest.fixture
+def look(world: World, tmp_path: Path) -> Look:
+    """Looks, with the chart in a folder; it never changes anything."""
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: cilium\nversion: 1.18.6\n")
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(CHART))
+    uses = "".join(f"{{{{ toYaml .Values.{name} }}}}\n" for name in CHART)
+    (tmp_path / "templates" / "all.yaml").write_text(uses)
+
+    def looked(mode: str = "coexist", before: dict[str, Any] | None = None, **settings: Any) -> Found:
+        found = looking.look({"mode": mode, "chart": "./", **settings}, before or {}, tmp_path)
+        assert world.changes() == []
+        return found
+
+    return looked
+
+
+def refused(look: Callable[[], Found]) -> str:
+    """What it says no with; it always says that nothing was changed."""
+    with pytest.raises(ProcedureError) as caught:
+        look()
+    said = re.sub(r"\s+", " ", str(caught.value))
+    assert "othing was changed" in said
+    return said
+
+
+def before(mode: str = "coexist", **changes: Any) -> dict[str, Any]:
+    """What a run in this mode has recorded."""
+    return {**AT_FIRST, "mode": mode, **changes}
+
+
+class TestSettings:
+    def test_every_reason_is_told_at_once_and_no_cluster_is_asked(self, world: World, look: Look) -> None:
+        with pytest.raises(SettingsError) as caught:
+            look("replace", values={"kubeProxyReplacement": False, "nodeSelectorr": {}})
+        assert {"nodeSelectorr" in reason for reason in caught.value.reasons} == {True, False}
+        assert any("kubeProxyReplacement" in reason for reason in caught.value.reasons)
+        assert world.calls == []
+
+    def test_a_setting_that_contradicts_a_value_is_told(self, look: Look) -> None:
+        with pytest.raises(SettingsError, match="k8sServiceHost"):
+            look("replace", apiServerHost="192.0.2.10", values={"k8sServiceHost": "192.0.2.11"})
+
+
+class TestWhichCluster:
+    def test_another_cluster_is_refused_with_both_uids_and_addresses(self, world: World, look: Look) -> None:
+        its = before(cluster="uid-b", server="https://192.0.2.99:6443")
+        said = refused(lambda: look(before=its))
+        for words in ("uid-b", "https://192.0.2.99:6443", "uid-a", world.server, "kubeContext"):
+            assert words in said
+
+    def test_it_is_refused_before_anything_else_is_looked_at(self, world: World, look: Look) -> None:
+        refused(lambda: look(before=before(cluster="uid-b")))
+        assert world.calls == [("GET", "/api/v1/namespaces/kube-system")]
+
+    def test_an_address_that_was_not_recorded_is_no_reason_to_fail_otherwise(self, look: Look) -> None:
+        its = before(cluster="uid-b")
+        del its["server"]
+        assert "uid-b" in refused(lambda: look(before=its))
+
+    def test_another_address_of_the_same_cluster_is_the_same_cluster(self, world: World, look: Look) -> None:
+        found = look(before=before(server="https://192.0.2.99:6443"))
+        assert (found.cluster, found.server) == ("uid-a", world.server)
+
+
+class TestNamespace:
+    def test_one_that_is_not_there_is_refused(self, look: Look) -> None:
+        assert "no namespace network" in refused(lambda: look(namespace="network"))
+
+    def test_one_that_is_there_is_taken(self, world: World, look: Look) -> None:
+        world.put(namespace("network", "uid-n"))
+        assert look(namespace="network").cluster == "uid-a"
+
+
+class TestNodes:
+    def without(self, world: World, *names: str) -> None:
+        for name in names:
+            del world.objects[f"/api/v1/nodes/{name}"]
+
+    def test_a_cluster_without_nodes_is_refused(self, world: World, look: Look) -> None:
+        self.without(world, "n1", "n2")
+        world.put(node("w1", os="windows"))
+        said = refused(look)
+        assert "no Linux nodes" in said
+        assert world.server in said
+
+    def test_one_without_a_ready_node_is_refused_and_names_them(self, world: World, look: Look) -> None:
+        world.put(node("n1", ready=False), node("n2", ready=False))
+        assert "n1, n2" in refused(look)
+
+    def test_one_node_that_is_away_is_listed_and_not_waited_for(self, world: World, look: Look) -> None:
+        world.put(node("n2", ready=False, cidrs=("10.244.2.0/24",)))
+        assert any("n2" in note and "left out" in note for note in look().notes)
+
+    def tainted(self, world: World, value: str = "") -> None:
+        world.put(node("n2", cidrs=("10.244.2.0/24",)))
+        world.objects["/api/v1/nodes/n2"]["spec"]["taints"] = [TAINT]
+
+    def test_a_node_that_would_have_no_agent_is_refused_in_replace(self, world: World, look: Look) -> None:
+        self.tainted(world)
+        said = refused(lambda: look("replace", values={"tolerations": [{"key": "other", "operator": "Exists"}]}))
+        assert "n2 (values.tolerations" in said
+        assert "n1" not in said
+
+    def test_a_selector_that_chooses_some_nodes_is_refused_in_replace(self, world: World, look: Look) -> None:
+        world.put(node("n1", labels={"pool": "a"}, cidrs=("10.244.1.0/24",)))
+        said = refused(lambda: look("replace", values={"nodeSelector": {"pool": "a"}}))
+        assert "n2 (values.nodeSelector" in said
+
+    def test_one_that_is_away_now_would_have_no_agent_either(self, world: World, look: Look) -> None:
+        world.put(node("n3", ready=False))
+        world.objects["/api/v1/nodes/n3"]["spec"]["taints"] = [TAINT]
+        assert "n3" in refused(lambda: look("replace", values={"tolerations": [{"key": "x", "operator": "Exists"}]}))
+
+    def test_in_coexist_kube_proxy_routes_there(self, world: World, look: Look) -> None:
+        self.tainted(world)
+        assert look(values={"tolerations": [{"key": "other", "operator": "Exists"}]}).findings == []
+
+    def test_the_chart_s_own_tolerations_count(self, world: World, look: Look) -> None:
+        self.tainted(world)
+        assert look("replace").findings == []
+
+
+class TestKubeProxy:
+    def ipvs(self, world: World) -> None:
+        data = world.objects[kube_proxy.CONFIGMAP]["data"]
+        parsed = yaml.safe_load(data["config.conf"])
+        data["config.conf"] = yaml.safe_dump(parsed | {"mode": "ipvs"})
+
+    def test_ipvs_is_refused_in_replace(self, world: World, look: Look) -> None:
+        self.ipvs(world)
+        assert "ipvs" in refused(lambda: look("replace"))
+
+    def test_beside_cilium_ipvs_may_go_on(self, world: World, look: Look) -> None:
+        self.ipvs(world)
+        assert look().findings == []
+
+    def test_one_that_is_the_distribution_s_is_refused_in_replace(self, world: World, look: Look) -> None:
+        world.put(node("n1", version="v1.30.4+rke2r1", cidrs=("10.244.1.0/24",)))
+        assert "RKE2" in refused(lambda: look("replace"))
+        assert look().findings == []
+
+    def test_none_that_could_route_is_refused_in_coexist(self, world: World, look: Look) -> None:
+        del world.objects[kube_proxy.DAEMONSET]
+        said = refused(look)
+        assert "no backup" in said
+        assert "ConfigMap is still there" in said
+
+    def test_one_that_is_in_the_backup_will_route(self, world: World, look: Look) -> None:
+        world.ran("replace")
+        assert look("coexist", before("replace")).findings == []
+
+    def test_a_cluster_without_any_is_taken_over_in_replace(self, world: World, look: Look) -> None:
+        del world.objects[kube_proxy.DAEMONSET], world.objects[kube_proxy.CONFIGMAP]
+        world.objects[KUBEADM]["data"]["ClusterConfiguration"] += "controlPlaneEndpoint: 192.0.2.10:6443\n"
+        found = look("replace")
+        assert found.api_server["source"] == "ConfigMap kube-system/kubeadm-config"
+        assert any("no kube-proxy" in note for note in found.notes)
+
+
+class TestForeign:
+    def foreign(self, world: World, its_namespace: str = "kube-system", name: str = "cilium") -> None:
+        owner = daemon_set(
+            "cilium",
+            namespace=its_namespace,
+            annotations={"meta.helm.sh/release-name": name, "meta.helm.sh/release-namespace": its_namespace},
+        )
+        world.put(namespace(its_namespace, "uid-a"), owner, secret(3, name=name, namespace=its_namespace))
+
+    def test_another_release_of_the_same_name_is_refused(self, world: World, look: Look) -> None:
+        self.foreign(world)
+        said = refused(look)
+        assert "kube-system/cilium" in said
+        assert "revision 3" in said
+
+    def test_a_record_of_another_release_does_not_make_it_ours(self, world: World, look: Look) -> None:
+        self.foreign(world)
+        world.keep(release="kube-system/mesh")
+        assert "kube-system/cilium" in refused(look)
+
+    @pytest.mark.parametrize(("where", "name"), [("network", "cilium"), ("kube-system", "mesh")])
+    def test_one_under_another_name_is_refused(self, world: World, look: Look, where: str, name: str) -> None:
+        self.foreign(world, where, name)
+        assert f"the Helm release {where}/{name}" in refused(look)
+
+    def test_even_beside_our_own(self, world: World, look: Look) -> None:
+        world.ran("coexist")
+        self.foreign(world, "network")
+        assert "network/cilium" in refused(lambda: look(before=before()))
+
+    def test_one_that_helm_does_not_run_is_refused(self, world: World, look: Look) -> None:
+        world.put(agents_daemon_set())
+        assert "namespace kube-system, not by Helm" in refused(look)
+
+    def test_our_own_is_not_refused(self, world: World, look: Look) -> None:
+        world.ran("coexist")
+        assert look(before=before()).findings == []
+
+    def test_our_own_by_its_record_alone_is_not_refused(self, world: World, look: Look) -> None:
+        """The state was lost, or leaves the first run's end out."""
+        world.ran("coexist")
+        assert look().cluster == "uid-a"
+
+    def test_another_network_is_refused(self, world: World, look: Look) -> None:
+        world.put(daemon_set("kube-flannel-ds", namespace="kube-flannel"))
+        assert "Flannel" in refused(look)
+
+
+class TestRights:
+    def test_a_right_that_a_run_will_need_is_named_before_it(self, world: World, look: Look) -> None:
+        world.allowed = lambda verb, resource, **_: verb != "delete"
+        said = refused(lambda: look("replace"))
+        assert "may not delete daemonsets" in said
+        assert "may not list nodes" not in said
+
+    def test_where_nothing_is_to_be_done_only_reading_is_needed(self, world: World, look: Look) -> None:
+        world.ran("replace")
+        world.allowed = False
+        assert look("replace", before("replace")).findings == []
+
+    def test_what_may_not_be_read_is_named(self, world: World, look: Look) -> None:
+        world.errors["LIST", "/api/v1/services"] = forbidden("/api/v1/services")
+        world.allowed = lambda verb, resource, **_: resource != "services"
+        assert "may not list services" in refused(look)
+
+    def test_another_its_agent_says_is_told_as_it_is(self, world: World, look: Look) -> None:
+        world.errors["LIST", "/api/v1/nodes"] = ApiError("LIST /api/v1/nodes: 500 no", status=500, reason="")
+        assert "500 no" in refused(look)
+
+
+class TestFirstRun:
+    def test_beside_kube_proxy(self, world: World, look: Look) -> None:
+        found = look()
+        assert (found.mark, found.findings, found.restart, found.unreadable) == ("", [], [], [])
+        assert (found.cluster, found.server, found.image) == ("uid-a", world.server, "example/agent:v1")
+        assert found.api_server == AT_FIRST["apiServer"]
+        assert any("kube-proxy stays as it is" in note for note in found.notes)
+        assert any("192.0.2.10:6443" in note for note in found.notes)
+
+    def test_straight_to_replace(self, look: Look) -> None:
+        found = look("replace")
+        assert (found.mark, found.findings, found.restart) == ("", [], [])
+        assert any("switch-over on 2 nodes" in note for note in found.notes)
+
+    def test_pods_on_another_network_are_told(self, world: World, look: Look) -> None:
+        status = {"phase": "Running"}
+        world.put(
+            made("Pod", "web", namespace="default", spec={"nodeName": "n1"}, status=status),
+            made("Pod", "proxy", namespace="default", spec={"nodeName": "n1", "hostNetwork": True}, status=status),
+        )
+        notes = " ".join(look().notes)
+        assert "default/web" in notes
+        assert "default/proxy" not in notes
+
+    def test_the_next_mode_begins_with_the_notes_of_its_own(self, world: World, look: Look) -> None:
+        world.ran("coexist")
+        over = look("replace", before("coexist", mark="m1"))
+        assert any("switch-over on 2 nodes" in note for note in over.notes)
+        assert not any("was stopped" in note for note in over.notes)
+        assert (over.mark, over.findings, over.restart) == ("m1", [], [])
+
+    def test_and_so_does_the_way_back(self, world: World, look: Look) -> None:
+        world.ran("replace")
+        back = look("coexist", before("replace", mark="m1"))
+        assert any("switch-back on 2 nodes" in note for note in back.notes)
+        assert (back.mark, back.findings) == ("m1", [])
+
+    def test_agents_are_not_read_before_a_run_of_this_mode(self, world: World, look: Look) -> None:
+        world.ran("coexist")
+        look("replace", before("coexist"))
+        assert not [call for call in world.calls if call[0] == "EXEC"]
+
+
+@pytest.mark.parametrize("mode", ["coexist", "replace"])
+class TestSteady:
+    def test_where_all_is_as_wanted_nothing_is_told(self, world: World, look: Look, mode: str) -> None:
+        world.ran(mode)
+        found = look(mode, before(mode, mark="m1"))
+        assert (found.mark, found.findings, found.restart, found.unreadable, found.notes) == ("m1", [], [], [], [])
+
+    def test_what_is_not_is_found_and_makes_a_new_mark(self, world: World, look: Look, mode: str) -> None:
+        world.ran(mode)
+        world.objects[CONFIG]["data"]["kube-proxy-replacement"] = "edited"
+        found = look(mode, before(mode, mark="m1"))
+        (finding,) = found.findings
+        assert "cilium-config was edited" in finding
+        assert found.mark not in ("", "m1")
+        assert found.notes == []
+
+    def test_a_preview_and_its_up_find_the_same(self, world: World, look: Look, mode: str) -> None:
+        world.ran(mode)
+        world.objects[CONFIG]["data"]["kube-proxy-replacement"] = "edited"
+        assert look(mode, before(mode, mark="m1")) == look(mode, before(mode, mark="m1"))
+
+    def test_without_a_record_it_is_found(self, world: World, look: Look, mode: str) -> None:
+        world.ran(mode)
+        del world.objects[RECORD]
+        if mode == "replace":
+            world.objects[KUBEADM]["data"]["ClusterConfiguration"] += "controlPlaneEndpoint: 192.0.2.10:6443\n"
+        found = look(mode, before(mode))
+        assert any("record" in finding for finding in found.findings)
+        assert found.notes == []
+
+
+class TestStopped:
+    """A run in this mode has begun, and the record says that it never came to its end."""
+
+    def test_the_next_goes_on_and_has_a_mark_of_its_own(self, world: World, look: Look) -> None:
+        world.ran("replace", done=False)
+        found = look("replace", before("replace", mark="m1"))
+        assert found.notes[0].startswith("the last run in this mode was stopped")
+        assert any("switch-over" in note for note in found.notes)
+        assert found.findings == []
+        assert found.mark not in ("", "m1")
+
+    def test_what_it_left_half_way_is_no_finding(self, world: World, look: Look) -> None:
+        world.ran("replace", done=False)
+        world.put(kubeadm_objects()["configmap"])
+        found = look("replace", before("replace"))
+        assert found.findings == []
+        assert found.mark
+
+    def test_an_agent_that_no_rollout_will_restart_is_restarted(self, world: World, look: Look) -> None:
+        world.ran("replace", done=False)
+        world.says["n2"] = "kube-proxy"  # and cilium-config says the other
+        assert look("replace", before("replace")).restart == ["uid-of-cilium-n2-a"]
+
+    def test_every_run_that_is_stopped_gives_another_mark(self, world: World, look: Look) -> None:
+        world.ran("replace", done=False)
+        first = look("replace", before("replace"))
+        assert look("replace", before("replace", mark=first.mark)).mark not in ("", first.mark)
+
+    @pytest.mark.parametrize("status", ["pending-install", "pending-upgrade"])
+    def test_a_release_that_was_cut_off_is_told(self, world: World, look: Look, status: str) -> None:
+        world.ran("replace", done=False)
+        world.put(secret(2, status, config={"kube-proxy-replacement": "true"}))
+        found = look("replace", before("replace"))
+        assert any(status in note and "marks that revision failed" in note for note in found.notes)
+        assert found.findings == []
+
+    def test_one_that_was_stopped_in_the_other_mode_is_a_first_run(self, world: World, look: Look) -> None:
+        world.ran("coexist", done=False)
+        found = look("replace", before("coexist"))
+        assert not any("was stopped" in note for note in found.notes)
+
+    def test_it_is_asked_for_the_rights_again(self, world: World, look: Look) -> None:
+        world.ran("replace", done=False)
+        world.allowed = False
+        assert "may not" in refused(lambda: look("replace", before("replace")))
+
+
+class TestAddress:
+    def test_kube_proxy_s_own(self, look: Look) -> None:
+        assert look().api_server["host"] == "192.0.2.10"
+
+    def test_that_of_the_backup_where_kube_proxy_is_gone(self, world: World, look: Look) -> None:
+        world.ran("replace")
+        changed = kubeadm_objects()["configmap"]
+        changed["data"]["kubeconfig.conf"] = kubeconfig("https://192.0.2.20:6443")
+        world.keep(done="replace", configmap=bare(changed))
+        found = look("replace", before("replace"))
+        assert (found.api_server["host"], found.api_server["source"]) == (
+            "192.0.2.20",
+            "ConfigMap kube-system/kube-proxy",
+        )
+
+    def test_that_of_the_state_where_the_backup_is_gone_too(self, world: World, look: Look) -> None:
+        world.ran("replace")
+        del world.objects[RECORD]
+        its = {"host": "192.0.2.77", "port": 7443.0, "source": "ConfigMap kube-system/kube-proxy"}
+        found = look("replace", before("replace", apiServer=its)).api_server
+        assert found == its | {"port": 7443}
+        assert isinstance(found["port"], int)  # the state has 7443.0
+
+    def test_where_kube_proxy_is_the_state_s_does_not_count(self, look: Look) -> None:
+        its = {"host": "192.0.2.77", "port": 7443, "source": "ConfigMap kube-system/kube-proxy"}
+        assert look("coexist", before(apiServer=its)).api_server["host"] == "192.0.2.10"
+
+    def test_the_settings_win(self, look: Look) -> None:
+        found = look(apiServerHost="api.example", apiServerPort=443).api_server
+        assert (found["host"], found["port"]) == ("api.example", 443)
+        assert look(apiServerHost="api.example").api_server["port"] == 6443
+
+    def test_the_port_alone(self, look: Look) -> None:
+        found = look(apiServerPort=443).api_server
+        assert (found["host"], found["port"]) == ("192.0.2.10", 443)
+
+    def test_a_service_is_refused(self, look: Look) -> None:
+        with pytest.raises(ProcedureError, match=r"10\.96\.0\.1"):
+            look(apiServerHost="10.96.0.1")
+
+    def test_the_port_alone_is_the_same_in_every_run(self, world: World, look: Look) -> None:
+        del world.objects[kube_proxy.DAEMONSET], world.objects[kube_proxy.CONFIGMAP]
+        world.objects[KUBEADM]["data"]["ClusterConfiguration"] += "controlPlaneEndpoint: 192.0.2.10:6443\n"
+        first = look("replace", apiServerPort=443).api_server
+        assert look("replace", before("replace", apiServer=first), apiServerPort=443).api_server == first
+
+
+class TestPodAddresses:
+    def test_a_fresh_cluster_s_are_taken(self, look: Look) -> None:
+        assert look().pod_addresses == {"ipam": {"mode": "kubernetes"}}
+
+    def test_where_the_nodes_have_none_kube_proxy_s_range_is(self, world: World, look: Look) -> None:
+        world.put(node("n1"), node("n2"))
+        ipam = look().pod_addresses["ipam"]
+        assert ipam["mode"] == "cluster-pool"
+        assert ipam["operator"]["clusterPoolIPv4PodCIDRList"] == ["10.244.0.0/16"]
+
+    @pytest.mark.parametrize("kept", [{}, {"ipam": {"mode": "cluster-pool"}}])
+    def test_they_are_kept_whatever_the_cluster_says_later(
+        self, world: World, look: Look, kept: dict[str, Any]
+    ) -> None:
+        world.ran("coexist")
+        assert look("coexist", before(podAddresses=kept)).pod_addresses == kept
+        assert look("replace", before(podAddresses=kept)).pod_addresses == kept
+
+    def test_its_owner_s_word_goes(self, look: Look) -> None:
+        assert look(values={"ipam": {"mode": "cluster-pool"}}).pod_addresses == {}
+
+    def test_our_own_cilium_keeps_them_where_the_state_was_lost(self, world: World, look: Look) -> None:
+        taken = look().pod_addresses
+        world.ran("coexist")
+        world.put(secret(2, values={**taken, "hubble": {"enabled": True}}))
+        assert taken
+        assert look().pod_addresses == taken
+
+
+class TestUnreadable:
+    def test_agents_that_can_not_be_read_are_named_and_the_mark_stays(self, world: World, look: Look) -> None:
+        world.ran("replace")
+        world.says["n2"] = UnreachableError("its kubelet doesn't answer")
+        found = look("replace", before("replace", mark="m1"))
+        assert (found.mark, found.findings, found.restart, found.unreadable) == ("m1", [], [], ["n2"])
+        (note,) = found.notes
+        assert "n2" in note
+        assert "its kubelet doesn't answer" in note
+
+    def test_they_are_sorted(self, world: World, look: Look) -> None:
+        world.ran("replace").put(node("a1"), agent_pod("a1"))
+        world.says = dict.fromkeys(("n2", "a1"), UnreachableError("no"))
+        assert look("replace", before("replace")).unreadable == ["a1", "n2"]
+
+    def test_what_else_is_found_makes_the_same_mark_as_without(self, world: World, look: Look) -> None:
+        world.ran("replace")
+        world.objects[CONFIG]["data"]["kube-proxy-replacement"] = "edited"
+        without = look("replace", before("replace")).mark
+        world.says["n2"] = UnreachableError("no")
+        found = look("replace", before("replace"))
+        assert (found.mark, found.unreadable) == (without, ["n2"])
+
+    def test_when_they_can_be_read_again_nothing_is_left_of_it(self, world: World, look: Look) -> None:
+        world.ran("replace")
+        found = look("replace", before("replace", mark="m1", unreadable=["n2"]))
+        assert (found.mark, found.unreadable, found.notes) == ("m1", [], [])
+
+
+def test_what_was_found_is_recorded_under_the_inputs_names(look: Look) -> None:
+    found = look()
+    inputs = found.as_inputs()
+    assert set(AT_FIRST) - {"mode"} <= set(inputs)
+    assert (inputs["apiServer"], inputs["podAddresses"]) == (found.api_server, found.pod_addresses)
+
+
+def test_marks_are_drift_s(world: World, look: Look) -> None:
+    world.ran("coexist")
+    world.put(secret(2, "failed", config={"kube-proxy-replacement": "false"}))
+    assert look("coexist", before(mark="m1")).mark == drift.mark_of(["release|2|failed"], "m1")
