@@ -6,6 +6,7 @@ measured.
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ _SHORTEST = 0.05
 def main(arguments: list[str]) -> int:
     """Do what the command line says."""
     told = _parsed(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended then too
     try:
         with tempfile.TemporaryDirectory(prefix="kube-proxy-replacement-bench-") as folder:
             ratios = _measured(Path(folder), told)

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 
+_OF_CLUSTER: Final = ("k8sServiceHost", "k8sServicePort")
+
 _MINIMAL_PROJECT: Final = """\
 name: minimal
 runtime:
@@ -32,17 +34,19 @@ def ours(folder: Path) -> Path:
     return folder
 
 
-def minimal(folder: Path, release: dict[str, Any]) -> Path:
+def minimal(folder: Path, release: dict[str, Any], server: str) -> Path:
     """A program that has a Release, awaited by Helm, and nothing else.
 
     Args:
         release: our Release's inputs, whose name, namespace, chart and values it gets.
+        server: the API server of its own cluster, HOST:PORT.
     """
     folder.mkdir()
     _virtual_environment(folder)
     (folder / "Pulumi.yaml").write_text(_MINIMAL_PROJECT)
-    its = {name: repr(release[name]) for name in ("name", "namespace", "chart", "values")}
-    (folder / "__main__.py").write_text(_MINIMAL.format(**its))
+    its = {name: release[name] for name in ("name", "namespace", "chart", "values")}
+    its["values"] = its["values"] | dict(zip(_OF_CLUSTER, server.split(":"), strict=True))
+    (folder / "__main__.py").write_text(_MINIMAL.format(**{name: repr(value) for name, value in its.items()}))
     return folder
 
 
@@ -52,12 +56,14 @@ def release_inputs(resources: list[dict[str, Any]]) -> dict[str, Any]:
     return dict(found)
 
 
-def same(ours_: dict[str, Any], minimals: dict[str, Any]) -> bool:
-    """Whether two Releases install the same thing."""
-    keys = ("name", "namespace", "chart", "version", "values")
-    return json.dumps([ours_[key] for key in keys], sort_keys=True) == json.dumps(
-        [minimals[key] for key in keys], sort_keys=True
-    )
+def same(*inputs: dict[str, Any]) -> bool:
+    """Whether Releases install the same thing, each on its own cluster."""
+
+    def text(its: dict[str, Any]) -> str:
+        values = {key: value for key, value in its["values"].items() if key not in _OF_CLUSTER}
+        return json.dumps([values, *(its[key] for key in ("name", "namespace", "chart", "version"))], sort_keys=True)
+
+    return len({text(its) for its in inputs}) == 1
 
 
 def _virtual_environment(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """``pulumi up`` of this program beside that of a minimal one with the same Release."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,13 +35,22 @@ class Ups:
 
 
 def measure(folder: Path, toolchain: Toolchain, nodes: int, rounds: int, report: Report) -> Ups:
-    """Run both programs in turn on one cluster, from the same fresh state each time."""
-    cluster = EmbeddedCluster(folder / "cluster", toolchain, nodes=nodes)
-    try:
-        cluster.start(report)
-        return _compare(folder, toolchain, cluster, nodes, rounds, report)
-    finally:
-        cluster.remove(report)
+    """Run both programs in turn, each on a cluster of its own, so that what is compared is seconds apart."""
+    with ExitStack() as ending:
+        clusters = []
+        for name in ("cluster", "minimal-cluster"):
+            cluster = EmbeddedCluster(folder / name, toolchain, nodes=nodes)
+            ending.callback(cluster.remove, report)
+            cluster.start(report)
+            clusters.append(cluster)
+        report("Previews of both programs, not counted: Python's and the system's caches are filled …")
+        ours = switched(folder, toolchain, clusters[0])
+        release = programs.release_inputs([step["newState"] for step in ours.preview()])
+        project = programs.minimal(folder / "minimal", release, clusters[1].server)
+        minimal = Stack(project, folder / "minimal-home", toolchain, clusters[1].kubeconfig)
+        minimal.preview()
+        asked = [Cluster(toolchain.kubectl, cluster.kubeconfig) for cluster in clusters]
+        return _compare(ours, minimal, asked, nodes, rounds, report)
 
 
 def switched(folder: Path, toolchain: Toolchain, cluster: EmbeddedCluster) -> Stack:
@@ -50,38 +60,30 @@ def switched(folder: Path, toolchain: Toolchain, cluster: EmbeddedCluster) -> St
     return stack
 
 
-def _compare(
-    folder: Path, toolchain: Toolchain, cluster: EmbeddedCluster, nodes: int, rounds: int, report: Report
-) -> Ups:
-    asked = Cluster(toolchain.kubectl, cluster.kubeconfig)
-    ours = switched(folder, toolchain, cluster)
-    report("Previews of both programs, not counted: Python's and the system's caches are filled …")
-    release = programs.release_inputs([step["newState"] for step in ours.preview()])
-    minimals = programs.minimal(folder / "minimal", release)
-    minimal = Stack(minimals, folder / "minimal-home", toolchain, cluster.kubeconfig)
-    minimal.preview()
-
+def _compare(ours: Stack, minimal: Stack, asked: list[Cluster], nodes: int, rounds: int, report: Report) -> Ups:
     series: list[Series] = []
     runs: dict[str, Run] = {}
-    for title in ("this program", "minimal program, the same Release awaited by Helm"):
-        series += [Series(f"first up, {title}"), Series(f"unchanged up, {title}")]
+    for its in ("first", "unchanged"):
+        series += [
+            Series(f"{its} up, this program"),
+            Series(f"{its} up, minimal program, the same Release awaited by Helm"),
+        ]
     for number in range(1, rounds + 1):
-        installed = []
-        for stack, (first, unchanged) in ((ours, series[:2]), (minimal, series[2:])):
-            asked.wait_until_fresh(nodes)
-            for its in (first, unchanged):
-                runs[its.title] = stack.up()
-                its.seconds.append(runs[its.title].seconds)
-                report(f"[{number}/{rounds}] {its.title}: {its.seconds[-1]:.2f} s")
-            installed.append(programs.release_inputs(stack.resources()))
-            stack.destroy()
-        if not programs.same(*installed):
+        for cluster in asked:
+            cluster.wait_until_fresh(nodes)
+        for stack, its_series in zip((ours, minimal) * 2, series, strict=True):
+            run = runs[its_series.title] = stack.up()
+            its_series.seconds.append(run.seconds)
+            report(f"[{number}/{rounds}] {its_series.title}: {run.seconds:.2f} s")
+        if not programs.same(*(programs.release_inputs(stack.resources()) for stack in (ours, minimal))):
             raise BenchError("The two programs' Releases differ: what was measured can't be compared.")
+        for stack in (ours, minimal):
+            stack.destroy()
     return Ups(
         series,
         [
-            Ratio("first up beside the minimal program's", series[0], series[2], FIRST_BOUND),
-            Ratio("unchanged up beside the minimal program's", series[1], series[3], UNCHANGED_BOUND),
+            Ratio("first up beside the minimal program's", series[0], series[1], FIRST_BOUND),
+            Ratio("unchanged up beside the minimal program's", series[2], series[3], UNCHANGED_BOUND),
         ],
         runs,
     )
