@@ -86,7 +86,7 @@ class Ask:
     def __init__(self, right: Object) -> None:
         self.right = right
 
-    def refusal(self, before: Object | None = None, **settings: Any) -> str:
+    def refusal(self, *, before: Object | None = None, **settings: Any) -> str:
         """Why it says no."""
         result = finding.check(before or {}, self.right | settings)
         reasons = [failure.reason for failure in result.failures]
@@ -221,7 +221,8 @@ def test_a_service_of_the_cluster_is_no_address_for_agents(ask: Ask, host: str, 
 def test_shell_words_in_a_setting_do_no_harm(ask: Ask, tmp_path: Path, name: str) -> None:
     file = tmp_path / "harm"
     hostile = HOSTILE.format(file=file)
-    says(ask.refusal(**{name: hostile}), name)
+    settings: Object = {name: hostile}
+    says(ask.refusal(**settings), name)
     assert not file.exists()
 
 
@@ -240,7 +241,7 @@ def test_shell_words_in_values_do_no_harm(ask: Ask, tmp_path: Path) -> None:
 def test_another_cluster_is_refused_with_both_uids_and_both_addresses(ask: Ask, cluster: Cluster) -> None:
     before = {"cluster": "1b671a64-0000-0000-0000-000000000000", "server": "https://192.0.2.9:6443", "mode": "replace"}
     uid = cluster.uid("/api/v1/namespaces/kube-system")
-    said = ask.refusal(before)
+    said = ask.refusal(before=before)
     says(said, before["cluster"], before["server"], uid, f"https://{cluster.host}:{cluster.port}")
     says(said, "nothing was changed", "kubeContext")
 
@@ -287,7 +288,7 @@ def test_rights_to_read_that_are_missing_are_named_at_once(ask: Ask, cluster: Cl
 
 
 def test_a_program_that_signs_nobody_in_is_named_and_not_quoted(
-    ask: Ask, cluster: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ask: Ask, cluster: Cluster, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """As after a login that has expired: without credentials a client would go on as nobody."""
     content = yaml.safe_load(cluster.kubeconfig.read_text())
@@ -295,7 +296,7 @@ def test_a_program_that_signs_nobody_in_is_named_and_not_quoted(
     content["users"][0]["user"] = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", **fails}}
     said = ask.refusal(kubeconfig=yaml.safe_dump(content))
     says(said, "signs user 'kubernetes-admin' in", "sign in again", "nothing was changed")
-    assert SECRET not in said + "".join(capfd.readouterr())
+    assert SECRET not in said + caplog.text + "".join(capfd.readouterr())
 
 
 # What is on the cluster

@@ -93,8 +93,8 @@ def project(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def life(cluster: Cluster, new_stack: NewStack, project: Path, toolchain: Toolchain) -> Life:
     before = cluster.objects()
-    # no KUBECONFIG: the program gives the component what it needs
-    stack = new_stack(None, project=project, chart=None)
+    # no KUBECONFIG: the program gives the component what it needs; no PYTHONPATH: the package is the wheel's
+    stack = new_stack(None, project=project, environment={"PYTHONPATH": ""}, chart=None)
     stack.config("platform:chart", str(toolchain.cilium_chart))
     stack.config("platform:kubeconfigFile", str(cluster.kubeconfig))
     previewed, made = stack.preview(), stack.up()
