@@ -6,6 +6,7 @@ measured.
 """
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from local.cluster import ClusterError
 from local.toolchain import ToolchainError, ensure
 
 _SHORTEST = 0.05
+_BUSY = 1.5
 
 
 def main(arguments: list[str]) -> int:
@@ -35,6 +37,9 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("Interrupted. What was started is ended.", file=sys.stderr)
         return 130
+    load, count = os.getloadavg()[1], os.cpu_count() or 1
+    if load > _BUSY * count:
+        print(f"This machine had much else to do: a load of {load:.0f} on {count} processors. Ratios are rough.")
     failed = [f"{its.title}: {its.value:.2f} instead of {its.bound}" for its in ratios if not its.held]
     print(f"bounds: NOT held: {'; '.join(failed)}" if failed else "bounds: all held")
     return 1 if failed else 0
@@ -60,16 +65,18 @@ def _measured(folder: Path, told: argparse.Namespace) -> list[Ratio]:
         if told.where or not all(its.held for its in found.ratios):
             _where(found.runs, told.rounds)
     if told.only != "up":
-        series, its_ratios = status.measure(_made(folder / "status"), toolchain, told.agents, told.rounds, _say)
-        _show([*series, *its_ratios])
-        ratios += its_ratios
+        read = status.measure(_made(folder / "status"), toolchain, told.agents, told.rounds, _say)
+        _show([*read.series, *read.ratios])
+        ratios += read.ratios
+        if told.where or not all(its.held for its in read.ratios):
+            _show(read.where)
     return ratios
 
 
 def _where(runs: dict[str, Run], rounds: int) -> None:
     """Where the time went, in the last round."""
     for title, run in runs.items():
-        print(f"\n{title}: {run.seconds:.2f} s, of which at least {_SHORTEST:.2f} s each:")
+        print(f"\n{title}: {run.seconds:.2f} s, {run.processor:.2f} s of processors; at least {_SHORTEST:.2f} s each:")
         for span in run.spans:
             if span.seconds >= _SHORTEST:
                 print(f"  {span.seconds:7.2f} s  {span.title}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import time
 from dataclasses import dataclass
@@ -18,9 +19,16 @@ _LAST_LINES = 40
 
 @dataclass(frozen=True)
 class Run:
-    """One command: its wall time in seconds, and what it was spent on."""
+    """One command.
+
+    Attributes:
+        seconds: its wall time.
+        processor: the seconds of processors that Pulumi and all that it started have had.
+        spans: what the wall time was spent on.
+    """
 
     seconds: float
+    processor: float
     spans: list[Span]
 
 
@@ -70,10 +78,10 @@ class Stack:
 
     def _run(self, command: str) -> Run:
         with self._log.read():
-            began = time.monotonic()
+            began, used = time.monotonic(), _used()
             self._said(command, "--yes", f"--event-log={self._log.path}")
-            seconds = time.monotonic() - began
-        return Run(seconds, spans(self._log.events, seconds))
+            seconds, processor = time.monotonic() - began, _used() - used
+        return Run(seconds, processor, spans(self._log.events, seconds))
 
     def _said(self, *arguments: str) -> str:
         command = [str(self._pulumi), *arguments, "--non-interactive", "--color=never"]
@@ -82,6 +90,12 @@ class Stack:
             lines = (done.stdout + done.stderr).strip().splitlines()[-_LAST_LINES:]
             raise BenchError(f"`pulumi {arguments[0]}` of {self._program} failed:\n  " + "\n  ".join(lines))
         return done.stdout
+
+
+def _used() -> float:
+    """Seconds of processors that all of our ended children have had, and theirs."""
+    its = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return its.ru_utime + its.ru_stime
 
 
 def _made(folder: Path) -> Path:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from local.bench.cluster import Cluster
@@ -26,9 +27,22 @@ _ROOT = Path(__file__).resolve().parents[2]
 _STATUS = ("cilium-dbg", "status", "-o", "json")
 
 
-def measure(
-    folder: Path, toolchain: Toolchain, nodes: int, rounds: int, report: Report
-) -> tuple[list[Series], list[Ratio]]:
+@dataclass(frozen=True)
+class Status:
+    """What was measured.
+
+    Attributes:
+        series: all times.
+        ratios: ours beside kubectl's.
+        where: a line for each of our ways, on what its last time was spent.
+    """
+
+    series: list[Series]
+    ratios: list[Ratio]
+    where: list[str]
+
+
+def measure(folder: Path, toolchain: Toolchain, nodes: int, rounds: int, report: Report) -> Status:
     """Switch a cluster of this many nodes, then read its agents in turn by each of the ways."""
     cluster = EmbeddedCluster(folder / "cluster", toolchain, nodes=nodes)
     try:
@@ -40,18 +54,29 @@ def measure(
         cluster.remove(report)
 
 
-def _compare(
-    cluster: Cluster, kubeconfig: Path, nodes: int, rounds: int, report: Report
-) -> tuple[list[Series], list[Ratio]]:
-    def by(which: str) -> Callable[[], int]:
-        return lambda: _read(which, kubeconfig)
+def _compare(cluster: Cluster, kubeconfig: Path, nodes: int, rounds: int, report: Report) -> Status:
+    where: dict[str, str] = {}
+
+    def by(which: str, of: str = "") -> Callable[[], int]:
+        def read() -> int:
+            said = _read(which, kubeconfig)
+            where[which] = (
+                f"{of}: {said['imports']:.2f} s imports, {said['reading']:.2f} s reading; "
+                f"of both {said['processor']:.2f} s of processors in this process, the rest in the cluster's"
+            )
+            return int(said["switched"])
+
+        return read
 
     def execs(at_a_time: int) -> Callable[[], int]:
         return lambda: _exec_all(cluster, at_a_time)
 
     ways = [
-        (Series(f"{nodes} agents, this program, all that it reads"), by("full")),
-        (Series(f"{nodes} agents, this program, status and endpoints"), by("plain")),
+        (Series(f"{nodes} agents, this program, all that it reads"), by("full", "all, six execs an agent")),
+        (
+            Series(f"{nodes} agents, this program, status and endpoints"),
+            by("plain", "status and endpoints, two execs an agent"),
+        ),
         (Series(f"{nodes} agents, a loop of kubectl exec, status"), execs(1)),
         (Series(f"{nodes} agents, kubectl exec, 10 at a time, status"), execs(10)),
     ]
@@ -65,22 +90,24 @@ def _compare(
             if count != nodes:
                 raise BenchError(f"{series.title}: {count} of {nodes} were read and said True.")
     full, plain, loop, parallel = (series for series, _ in ways)
-    return [full, plain, loop, parallel], [
+    ratios = [
         Ratio("all that this program reads beside a loop of kubectl exec", full, loop, BOUND),
         Ratio("status and endpoints beside a loop of kubectl exec", plain, loop, BOUND),
         Ratio("all that this program reads beside kubectl exec, 10 at a time", full, parallel, None),
         Ratio("status and endpoints beside kubectl exec, 10 at a time", plain, parallel, None),
     ]
+    return Status([full, plain, loop, parallel], ratios, list(where.values()))
 
 
-def _read(which: str, kubeconfig: Path) -> int:
-    """How many agents are switched; the time of a whole process, as kubectl's are."""
+def _read(which: str, kubeconfig: Path) -> dict[str, float]:
+    """What `reading` says, in a process of its own, as kubectl's are."""
     command = [sys.executable, "-m", "local.bench.reading", which]
     environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
     done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise BenchError(f"The agents couldn't be read: {done.stderr.strip()}")
-    return int(json.loads(done.stdout)["switched"])
+    said: dict[str, float] = json.loads(done.stdout)
+    return said
 
 
 def _exec_all(cluster: Cluster, at_a_time: int) -> int:

@@ -16,7 +16,7 @@ _PROGRAMS: Final = (
 )  # fmt: skip
 CGROUPS: Final = Path("/sys/fs/cgroup")
 
-# What kubelet and the agent write outside any namespace (REAL-NODE.md, section 5).
+# What kubelet and the agent write outside any namespace.
 _SETTINGS: Final = (
     "kernel/panic",
     "kernel/panic_on_oops",

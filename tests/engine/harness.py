@@ -42,7 +42,7 @@ AGENTS: Final = f"{COMPONENT}-agents"
 STATUS: Final = f"{COMPONENT}-status"
 WAY_BACK: Final = f"{COMPONENT}-way-back"
 STEPS: Final = (FOUND, DAEMONSET, CONFIGMAP, CILIUM, AGENTS, STATUS)
-"""What is done, one after the other, in DESIGN.md's order."""
+"""What is done, one after the other, in the procedure's order."""
 
 RECORD: Final = "kube-proxy-replacement"
 """The ConfigMap in kube-system that holds the backup."""

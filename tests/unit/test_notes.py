@@ -91,7 +91,7 @@ def test_beside_kube_proxy_nothing_of_it_changes() -> None:
 
 
 class TestSeconds:
-    """One agent takes 14 to 18 s on a real node (REAL-NODE.md); 20 a batch, and 10 until the first begins."""
+    """One agent takes 14 to 18 s on a real node; 20 a batch, and 10 until the first begins."""
 
     @pytest.mark.parametrize(
         ("nodes", "maximum", "batches"),

@@ -15,7 +15,7 @@ from .errors import ProcedureError
 
 Features: TypeAlias = dict[str, str | bool]
 
-# Up to 1.15 the mode had six values (CILIUM.md 2.2); «probe» left it to the kernel what was replaced.
+# Up to 1.15 the mode had six values (cilium/cilium api/v1/models); «probe» left it to the kernel what was replaced.
 _MODES = {
     "true": "True",
     "strict": "True",
@@ -62,7 +62,7 @@ class AgentReading:
     def switched(self) -> bool:
         """Replacing, and every endpoint, the node's own too, is ready: the kernel has the programs.
 
-        The flag and the pod's readiness come up to half a minute earlier (REAL-NODE.md, section 6).
+        The flag and the pod's readiness come up to half a minute earlier, measured on real nodes with 1.20.2.
         """
         return self.replacing and not self.not_ready_endpoints
 

@@ -1,7 +1,7 @@
 """Which other CNI serves the cluster's pods.
 
 Cilium installed over another CNI isn't a switch-over: from the moment that its agents set their routes,
-every pod that ran before is cut off until it is made anew (REAL-NODE.md, end of section 6).
+every pod that ran before is cut off until it is made anew, as real nodes have shown.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which distribution this cluster is, and whether kube-proxy on it is the user's to remove.
 
-Signs and ways: CILIUM.md, section 5, with its sources.
+Signs and ways are those of each distribution's own documentation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The pod addresses that a cluster already uses, for the agents of a Cilium that is new on it.
 
 The chart's default is the pool 10.0.0.0/8, which lies over the usual Service ranges (kubeadm's
-10.96.0.0/12): pods would take the addresses of Services (CILIUM.md, 4, 30a).
+10.96.0.0/12): pods would take the addresses of Services.
 """
 
 from __future__ import annotations
