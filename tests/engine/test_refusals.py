@@ -204,20 +204,7 @@ def test_a_service_of_the_cluster_is_no_address_for_agents(ask: Ask, host: str, 
     says(ask.refusal(apiServerHost=host), "apiServerHost", repr(host), service, "remove the setting")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "mode",
-        "apiServerHost",
-        "ciliumVersion",
-        "chart",
-        "namespace",
-        "releaseName",
-        "kubeContext",
-        "strategy",
-        "verify",
-    ],
-)
+@pytest.mark.parametrize("name", TEXTS)
 def test_shell_words_in_a_setting_do_no_harm(ask: Ask, tmp_path: Path, name: str) -> None:
     file = tmp_path / "harm"
     hostile = HOSTILE.format(file=file)
