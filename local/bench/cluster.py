@@ -26,9 +26,11 @@ class Cluster:
         """Wait until it is as it was before anything was installed: kube-proxy on every node, nothing of Cilium's."""
         deadline = time.monotonic() + _SECONDS
         while True:
-            pods = self._pods()
+            pods, namespaces = self._pods(), self._items("namespaces")
             proxies = sum(1 for pod in pods if _label(pod) == "kube-proxy" and _is_ready(pod))
-            left = sorted(pod["metadata"]["name"] for pod in pods if "cilium" in pod["metadata"]["name"])
+            left = sorted(
+                its["metadata"]["name"] for its in (*pods, *namespaces) if "cilium" in its["metadata"]["name"]
+            )
             ending = [pod for pod in pods if pod["metadata"].get("deletionTimestamp")]
             if proxies == nodes and not left and not ending:
                 return
@@ -40,10 +42,13 @@ class Cluster:
             time.sleep(_POLL_SECONDS)
 
     def _pods(self) -> list[dict[str, Any]]:
-        command = [*self.kubectl, "get", "pods", "--namespace=kube-system", "--output=json"]
+        return self._items("pods")
+
+    def _items(self, kind: str) -> list[dict[str, Any]]:
+        command = [*self.kubectl, "get", kind, "--namespace=kube-system", "--output=json"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            raise BenchError(f"kubectl can't read the pods: {done.stderr.strip()}")
+            raise BenchError(f"kubectl can't read the {kind}: {done.stderr.strip()}")
         items: list[dict[str, Any]] = json.loads(done.stdout)["items"]
         return items
 
