@@ -59,6 +59,8 @@ class KubeProxyReplacementArgs(TypedDict):
     """How the agents balance what comes from outside."""
     hubble: NotRequired[pulumi.Input[bool]]
     """Flow visibility: true."""
+    keep_connections: NotRequired[pulumi.Input[bool]]
+    """In `replace`: whether pods' open connections to ClusterIPs live through the switch-over. True."""
     timeout_seconds: NotRequired[pulumi.Input[int]]
     """Longest time without progress in a rollout, in seconds: 600."""
     verify: NotRequired[pulumi.Input[str]]

@@ -71,8 +71,8 @@ def _value(config: pulumi.Config, name: str) -> Any:
             return value
         if name in ("apiServerPort", "timeoutSeconds"):
             return config.get_int(name)
-        if name == "hubble":
-            return config.get_bool(name)
+        if name in ("hubble", "keepConnections"):
+            return config.get_bool(name) if config.get(name) else None
         return config.get(name)
     except (pulumi.ConfigTypeError, ValueError, AttributeError) as error:
         raise pulumi.RunError(f"{name}: {error}") from None

@@ -33,7 +33,7 @@ from .cluster.api import Api
 from .cluster.errors import ApiError, ProcedureError
 from .cluster.services import ServiceTable, joined
 from .settings import Settings, SettingsError, parse
-from .values import agent_image, merged
+from .values import agent_image, keeps_connections, merged
 
 _NOT_OURS = (
     "Taking over a Cilium that is already there isn't built yet; nothing was changed. Leave this cluster to its "
@@ -43,6 +43,9 @@ _NOT_OURS = (
 
 _POD_ADDRESSES = ("ipam", "ipv4", "ipv6")
 """The Helm values that `cluster.pod_addresses` gives."""
+
+_KEPT = "bpf-lb-sock-hostns-only"
+"""The agents' option for `socketLB.hostNamespaceOnly`."""
 
 _OWN_PORT = ", port: the setting apiServerPort"
 
@@ -115,6 +118,7 @@ def look(inputs: Mapping[str, Any], before: Mapping[str, Any], folder: Path) -> 
         api_server_port=settings.api_server_port or None,
         load_balancer=settings.load_balancer,
         hubble=settings.hubble,
+        keep_connections=settings.keep_connections,
         namespace=settings.namespace,
     )
     if reasons:
@@ -168,6 +172,7 @@ class _Look:
             daemonsets = reading(api.list, "/apis/apps/v1/daemonsets")
             release = reading(helm_release.find, api, settings.namespace, settings.release_name)
             node_items = reading(api.list, "/api/v1/nodes")
+            config = reading(api.find, f"/api/v1/namespaces/{settings.namespace}/configmaps/cilium-config")
             self.nodes: nodes.Nodes = its_nodes.result()
             self.proxy: kube_proxy.KubeProxy = proxy.result()
             self.services: ServiceTable = services.result()
@@ -175,6 +180,7 @@ class _Look:
             self.daemonsets = daemonsets.result()
             self.release: helm_release.HelmRelease | None = release.result()
             self.node_items = node_items.result()
+            self.config: Mapping[str, str] = (config.result() or {}).get("data") or {}
         self.had_kube_proxy = self.proxy.daemonset is not None or bool(self.record and self.record.had_kube_proxy)
         self.ours = bool(before) or (
             self.record is not None and self.record.release == f"{settings.namespace}/{settings.release_name}"
@@ -190,6 +196,7 @@ class _Look:
         self._kube_proxy_says_no()
         self._other_network_says_no()
         self._foreign_cilium_says_no()
+        self._open_connections_say_no()
         its_address = self._address()
         wrong = self._drift() if self.begun else drift.NOTHING
         mark = wrong.mark or self.before.get("mark") or ""
@@ -211,6 +218,7 @@ class _Look:
             unreadable=sorted(wrong.unreadable),
             restart=list(wrong.restart),
             notes=([] if self.steady else self._notes(its_address, fresh))
+            + ([f"keepConnections: false turns {_KEPT} off: {notes.HANG}"] if self._stops_keeping() else [])
             + [f"{node}: its agent can't be read ({why})" for node, why in sorted(wrong.unreadable.items())],
         )
 
@@ -303,6 +311,22 @@ class _Look:
                 f"stack's: someone else's Helm runs this Cilium. {_NOT_OURS}"
             )
 
+    def _open_connections_say_no(self) -> None:
+        if self._stops_keeping() and self.settings.keep_connections is None:
+            raise ProcedureError(
+                f"keepConnections: the values turn off what the running agents have on ({_KEPT}: true in "
+                f"cilium-config): {notes.HANG}. Nothing was changed. Leave the value out, or write keepConnections: "
+                "false where that is meant."
+            )
+
+    def _stops_keeping(self) -> bool:
+        """Whether agents that replace kube-proxy will do so with eBPF at the pods' sockets, and didn't until now."""
+        return (
+            self.settings.mode == "replace"
+            and (self.config.get("kube-proxy-replacement"), self.config.get(_KEPT)) == ("true", "true")
+            and not keeps_connections(self.settings, self.chart.values)
+        )
+
     def _address(self) -> ApiServerAddress:
         settings = self.settings
         configmap = self.proxy.configmap or (self.record.configmap if self.record else None)
@@ -364,6 +388,8 @@ class _Look:
                     balancers=self.services.load_balancers(),
                     fresh=fresh,
                     values=merged(self.chart.values, self.settings.values),
+                    kept=keeps_connections(self.settings, self.chart.values),
+                    policies={policy: self.services.from_outside(policy) for policy in ("Cluster", "Local")},
                     **common,
                 )
                 + self._cut_off(fresh)

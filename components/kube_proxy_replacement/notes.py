@@ -6,7 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from . import chart
 from .values import HEALTH_PORT
+
+HANG = (
+    "every connection of a pod to a ClusterIP that is open then hangs, as its node's agent restarts, until its client "
+    "gives up: nothing translates its packets any more, and nothing resets it. New ones are answered"
+)
+"""What becomes of them where replacing agents go over to eBPF at the pods' sockets."""
 
 _RESTART_SECONDS = 20
 """One agent from its deletion to Ready: 14 to 18 s measured on real nodes with Cilium 1.20.2, rounded up."""
@@ -22,6 +29,8 @@ def switch_over(
     balancers: Sequence[str],
     fresh: bool,
     values: Mapping[str, Any],
+    kept: bool,
+    policies: Mapping[str, Sequence[str]],
 ) -> list[str]:
     """For a run that goes to replace mode.
 
@@ -29,7 +38,9 @@ def switch_over(
         address, source: the API server's `HOST:PORT` and where it was found.
         balancers: the Services of type LoadBalancer.
         fresh: Cilium isn't on the cluster yet.
-        values: the chart's and the user's values, for how many agents restart at a time.
+        values: the chart's and the user's values: how many agents restart at a time, what they masquerade with.
+        kept: pods' calls to ClusterIPs are translated packet by packet, as before.
+        policies: Services that are called from outside, by their externalTrafficPolicy («Cluster», «Local»).
     """
     notes = [f"agents reach the API server at {address} (from: {source})"]
     if not had_kube_proxy:
@@ -49,11 +60,33 @@ def switch_over(
             "sends it nothing for that long; the rules in its kernel go on routing"
         )
     if not fresh:
-        notes.append(
-            "connections that are open while their node's agent restarts are reset once, from pods to ClusterIPs and "
-            "from outside to NodePort and LoadBalancer addresses; new connections are answered throughout"
-        )
+        notes += _open_connections(kept, policies, values)
     return notes + _left_out(left_out)
+
+
+def _open_connections(kept: bool, policies: Mapping[str, Sequence[str]], values: Mapping[str, Any]) -> list[str]:
+    """Which of them break when an agent takes over, and by which setting; measured on real nodes."""
+    notes = ["new connections are answered throughout; of the open ones, as their node's agent restarts:"]
+    if kept:
+        notes.append("pods' to ClusterIPs live (socketLB.hostNamespaceOnly)")
+    else:
+        notes.append("pods' to ClusterIPs are reset, each once: socketLB.hostNamespaceOnly is off")
+    if policies["Cluster"]:
+        notes.append(
+            f"from outside to Services with externalTrafficPolicy Cluster ({_counted(policies['Cluster'])}) are reset, "
+            "each once, whatever is set: where that matters, let what balances before the nodes drain them first"
+        )
+    if policies["Local"]:
+        lives = chart.switch(values, "bpf", "masquerade")
+        notes.append(
+            f"from outside to Services with externalTrafficPolicy Local ({_counted(policies['Local'])}) "
+            + (
+                "live where the node has one endpoint of theirs (bpf.masquerade)"
+                if lives
+                else "are reset, each once: bpf.masquerade is off"
+            )
+        )
+    return notes
 
 
 def switch_back(*, nodes: int, left_out: Sequence[str], address: str, source: str) -> list[str]:
@@ -110,6 +143,10 @@ def _left_out(names: Sequence[str]) -> list[str]:
     return [
         f"{len(names)} nodes aren't Ready and are left out: {_some(names)}; the first up after they return does them"
     ]
+
+
+def _counted(names: Sequence[str]) -> str:
+    return f"{len(names)}: {_some(names)}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ Mode = Literal["coexist", "replace"]
 
 NAMES = (
     "mode", "apiServerHost", "apiServerPort", "ciliumVersion", "chart", "namespace", "releaseName", "kubeconfig",
-    "kubeContext", "values", "strategy", "loadBalancer", "hubble", "timeoutSeconds", "verify",
+    "kubeContext", "values", "strategy", "loadBalancer", "hubble", "keepConnections", "timeoutSeconds", "verify",
 )  # fmt: skip
 """Every setting's name; `Pulumi.yaml` declares each of them."""
 
@@ -53,6 +53,8 @@ class Settings:
         values: further Helm values.
         load_balancer: `{mode, algorithm, acceleration, sessionAffinity}`, each optional.
         hubble: flow visibility.
+        keep_connections: whether pods' open connections to ClusterIPs live through a switch-over; None where it isn't
+            said, which is yes unless `values` says otherwise.
         timeout_seconds: longest time without progress.
     """
 
@@ -68,6 +70,7 @@ class Settings:
     values: Mapping[str, Any] = field(default_factory=dict)
     load_balancer: Mapping[str, Any] = field(default_factory=dict)
     hubble: bool = True
+    keep_connections: bool | None = None
     timeout_seconds: int = 600
 
 
@@ -108,6 +111,7 @@ def parse(raw: Mapping[str, Any]) -> Settings:
         values=read("values", _mapping, {}),
         load_balancer=balancer,
         hubble=read("hubble", _bool, True),
+        keep_connections=read("keepConnections", _bool, None),
         timeout_seconds=int(timeout) if _is_number(timeout) else 600,
     )
     if reasons:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from . import chart
 from .settings import Settings
 
 HEALTH_PORT = 10256
 """kube-proxy's health port, which cloud load balancers ask; in replace mode the agents answer there."""
+
+_HOST_NAMESPACE_ONLY = ("socketLB", "hostNamespaceOnly")
 
 _IMAGE_KEYS = ("override", "repository", "tag", "digest", "useDigest")
 
@@ -46,7 +49,25 @@ def own_values(settings: Settings, host: str, port: int) -> dict[str, Any]:
             values["loadBalancer"] = balancer
         if "sessionAffinity" in settings.load_balancer:
             values["sessionAffinity"] = settings.load_balancer["sessionAffinity"]
+        if settings.keep_connections is not False and chart.switch(settings.values, *_HOST_NAMESPACE_ONLY) is None:
+            # an owner who says it past the chart's values (extraConfig) would have it twice in cilium-config
+            values["socketLB"] = {"hostNamespaceOnly": True}
     return values
+
+
+def keeps_connections(settings: Settings, defaults: Mapping[str, Any]) -> bool:
+    """Whether agents that replace kube-proxy leave pods' calls to ClusterIPs to be translated packet by packet.
+
+    As in `coexist`, so pods' open connections live through the change. With eBPF at the pods' sockets (the chart's
+    default) an address is translated once, when a connection is made: one that was made before is translated no more.
+
+    Args:
+        defaults: the chart's own values.
+    """
+    said = chart.switch(settings.values, *_HOST_NAMESPACE_ONLY)
+    if said is None:
+        return settings.keep_connections is not False or bool(chart.switch(defaults, *_HOST_NAMESPACE_ONLY))
+    return said
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

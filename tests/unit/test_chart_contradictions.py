@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kube_proxy_replacement.chart import contradictions
+from kube_proxy_replacement.chart import contradictions, switch
 
 
 def at(path: str, value: Any) -> dict[str, Any]:
@@ -224,6 +224,31 @@ def test_keep_connections() -> None:
     path = "socketLB/hostNamespaceOnly"
     assert "keepConnections" in one(path, False, "replace", keep_connections=True)
     assert contradictions(at(path, False), "coexist", keep_connections=True) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [at("extraConfig/bpf-lb-sock-hostns-only", "false"), {"extraArgs": ["--bpf-lb-sock-hostns-only=false"]}],
+)
+def test_keep_connections_where_the_agents_option_is_given_itself(values: dict[str, Any]) -> None:
+    (message,) = contradictions(values, "replace", keep_connections=True)
+    assert "bpf-lb-sock-hostns-only" in message
+    assert "keepConnections" in message
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, None),
+        ({"socketLB": None}, None),
+        (at("socketLB/hostNamespaceOnly", None), None),
+        (at("socketLB/hostNamespaceOnly", "True"), True),
+        (at("extraConfig/bpf-lb-sock-hostns-only", "false"), False),
+        ({"socketLB": {"hostNamespaceOnly": False}, "extraArgs": ["--bpf-lb-sock-hostns-only"]}, True),
+    ],
+)
+def test_a_switch_is_found_wherever_it_is_said(values: dict[str, Any], said: bool | None) -> None:
+    assert switch(values, "socketLB", "hostNamespaceOnly") is said
 
 
 def test_masquerading_without_replacement_before_1_19() -> None:

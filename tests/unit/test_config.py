@@ -44,6 +44,7 @@ def test_every_setting_arrives_under_its_argument_s_name_and_as_its_type() -> No
         strategy="all-at-once",
         loadBalancer=json.dumps({"mode": "dsr", "sessionAffinity": True}),
         hubble="false",
+        keepConnections="false",
         timeoutSeconds="30",
         verify="status",
     )
@@ -61,6 +62,7 @@ def test_every_setting_arrives_under_its_argument_s_name_and_as_its_type() -> No
         "strategy": "all-at-once",
         "load_balancer": {"mode": "dsr", "session_affinity": True},
         "hubble": False,
+        "keep_connections": False,
         "timeout_seconds": 30,
         "verify": "status",
     }
@@ -68,7 +70,7 @@ def test_every_setting_arrives_under_its_argument_s_name_and_as_its_type() -> No
 
 
 def test_what_is_empty_is_not_set() -> None:
-    assert read(mode="replace", chart="", kubeconfig="", apiServerHost="") == {"mode": "replace"}
+    assert read(mode="replace", chart="", kubeconfig="", apiServerHost="", keepConnections="") == {"mode": "replace"}
 
 
 def test_a_helm_value_s_name_stays_as_it_is() -> None:
@@ -141,6 +143,7 @@ class TestKubeconfig:
         ("apiServerPort", "https"),
         ("timeoutSeconds", "10m"),
         ("hubble", "yes"),
+        ("keepConnections", "yes"),
         ("values", "bpf.masquerade=true"),
         ("loadBalancer", "dsr"),
         ("loadBalancer", '"dsr"'),

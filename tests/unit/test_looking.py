@@ -47,6 +47,7 @@ CHART = {
     "tolerations": [{"operator": "Exists"}],
     "affinity": {},
     "ipam": {"mode": "cluster-pool", "operator": {}},
+    "socketLB": {},
 }
 AT_FIRST = {
     "mode": "coexist",
@@ -471,6 +472,72 @@ class TestStopped:
         world.ran("replace", done=False)
         world.allowed = False
         assert "may not" in refused(lambda: look("replace", before("replace")))
+
+
+OFF = {"socketLB": {"hostNamespaceOnly": False}}
+
+
+class TestOpenConnections:
+    """Agents that replace with socketLB.hostNamespaceOnly on, and values that would turn it off."""
+
+    def kept(self, world: World, mode: str = "replace") -> None:
+        world.ran(mode)
+        its = dict(world.objects[CONFIG]["data"]) | {"bpf-lb-sock-hostns-only": "true"}
+        world.put(config_map("cilium-config", **its), secret(1, config=its))
+
+    def test_turning_it_off_is_refused_where_it_is_not_said(self, world: World, look: Look) -> None:
+        self.kept(world)
+        said = refused(lambda: look("replace", before("replace"), values=OFF))
+        for words in ("keepConnections", "bpf-lb-sock-hostns-only: true", "hangs"):
+            assert words in said
+
+    def test_said_it_is_done_and_told_though_nothing_else_changes(self, world: World, look: Look) -> None:
+        self.kept(world)
+        (note,) = look("replace", before("replace"), keepConnections=False).notes
+        assert "hangs" in note
+        assert look("replace", before("replace"), keepConnections=False, values=OFF).notes == [note]
+
+    def test_said_the_other_way_round_both_are_named(self, look: Look) -> None:
+        with pytest.raises(SettingsError) as caught:
+            look("replace", keepConnections=True, values=OFF)
+        (reason,) = caught.value.reasons
+        assert "values.socketLB.hostNamespaceOnly: false" in reason
+        assert "keepConnections: true" in reason
+
+    @pytest.mark.parametrize("settings", [{}, {"keepConnections": True}, {"values": {"socketLB": {"a": 1}}}])
+    def test_leaving_it_on_is_no_change(self, world: World, look: Look, settings: dict[str, Any]) -> None:
+        self.kept(world)
+        assert look("replace", before("replace"), **settings).notes == []
+
+    def test_off_before_and_after_is_none_either(self, world: World, look: Look) -> None:
+        world.ran("replace")
+        assert look("replace", before("replace"), values=OFF).notes == []
+
+    def test_beside_kube_proxy_nothing_hangs(self, world: World, look: Look) -> None:
+        self.kept(world, "coexist")
+        assert look("coexist", before("coexist"), values=OFF).notes == []
+        assert not any("hangs" in note for note in look("replace", before("coexist"), values=OFF).notes)
+
+    def test_on_the_way_back_nothing_hangs(self, world: World, look: Look) -> None:
+        self.kept(world)
+        assert not any("hangs" in note for note in look("coexist", before("replace"), values=OFF).notes)
+
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({}, "pods' to ClusterIPs live"),
+            ({"values": OFF}, "pods' to ClusterIPs are reset"),
+            ({"keepConnections": False}, "pods' to ClusterIPs are reset"),
+        ],
+    )
+    def test_a_switch_over_says_which_live(
+        self, world: World, look: Look, settings: dict[str, Any], words: str
+    ) -> None:
+        world.ran("coexist")
+        world.put(service("web", "10.96.0.9", type="NodePort"))
+        told = "\n".join(look("replace", before("coexist"), **settings).notes)
+        assert words in told
+        assert "default/web" in told
 
 
 class TestAddress:

@@ -7,20 +7,22 @@ import pytest
 from kube_proxy_replacement import notes
 from kube_proxy_replacement.notes import switch_seconds
 
+SERVICES = {"Cluster": ["shop/web"], "Local": ["shop/api"]}
+OVER: dict[str, Any] = {"nodes": 3, "balancers": [], "values": {}, "kept": True, "policies": SERVICES}
 COMMON = {"address": "192.0.2.10:6443", "source": "ConfigMap kube-system/kube-proxy", "left_out": []}
 
 
 def switch_over(**given: Any) -> str:
     """The notes of a switch-over on three nodes with a running Cilium, in one text."""
-    told = {"had_kube_proxy": True, "nodes": 3, "balancers": [], "fresh": False, "values": {}, **COMMON}
+    told = {"had_kube_proxy": True, "fresh": False, **OVER, **COMMON}
     return "\n".join(notes.switch_over(**told | given))
 
 
 @pytest.mark.parametrize(
     "told",
     [
-        notes.switch_over(had_kube_proxy=True, nodes=3, balancers=[], fresh=False, values={}, **COMMON),
-        notes.switch_over(had_kube_proxy=False, nodes=3, balancers=[], fresh=True, values={}, **COMMON),
+        notes.switch_over(had_kube_proxy=True, fresh=False, **OVER, **COMMON),
+        notes.switch_over(had_kube_proxy=False, fresh=True, **OVER, **COMMON),
         notes.switch_back(nodes=3, **COMMON),
         notes.beside(**COMMON),
     ],
@@ -34,8 +36,8 @@ def test_the_address_and_where_it_was_found_come_first(told: list[str]) -> None:
 def test_nodes_that_are_left_out_are_named_whatever_the_run_does(names: list[str]) -> None:
     common = COMMON | {"left_out": names}
     for told in (
-        notes.switch_over(had_kube_proxy=True, nodes=3, balancers=[], fresh=False, values={}, **common),
-        notes.switch_over(had_kube_proxy=False, nodes=3, balancers=[], fresh=False, values={}, **common),
+        notes.switch_over(had_kube_proxy=True, fresh=False, **OVER, **common),
+        notes.switch_over(had_kube_proxy=False, fresh=False, **OVER, **common),
         notes.switch_back(nodes=3, **common),
         notes.beside(**common),
     ):
@@ -76,8 +78,45 @@ class TestSwitchOver:
         assert "10256" not in switch_over()
 
     def test_open_connections_are_reset_only_where_agents_restart(self) -> None:
-        assert "reset" in switch_over(fresh=False)
-        assert "reset" not in switch_over(fresh=True)
+        assert "are reset" in switch_over(fresh=False)
+        assert "are reset" not in switch_over(fresh=True)
+        assert "are reset" not in switch_over(had_kube_proxy=False)
+
+
+NOBODY: dict[str, list[str]] = {"Cluster": [], "Local": []}
+
+
+class TestOpenConnections:
+    def test_pods_live_where_they_are_kept(self) -> None:
+        told = switch_over(kept=True, policies=NOBODY)
+        assert "pods' to ClusterIPs live" in told
+        assert "are reset" not in told
+
+    def test_pods_are_reset_where_they_are_not(self) -> None:
+        told = switch_over(kept=False, policies=NOBODY)
+        assert "pods' to ClusterIPs are reset" in told
+        assert "live" not in told
+
+    @pytest.mark.parametrize("masquerade", [True, False])
+    def test_from_outside_with_policy_cluster_none_lives_and_the_services_are_named(self, masquerade: bool) -> None:
+        policies = {"Cluster": ["shop/web", "shop/web-2"], "Local": []}
+        told = switch_over(policies=policies, values={"bpf": {"masquerade": masquerade}})
+        (line,) = [line for line in told.splitlines() if "shop/web" in line]
+        assert "Cluster (2: shop/web, shop/web-2) are reset" in line
+
+    @pytest.mark.parametrize(
+        ("values", "words"),
+        [
+            ({}, "are reset"),
+            ({"bpf": {"masquerade": False}}, "are reset"),
+            ({"bpf": {"masquerade": True}}, "live where the node has one endpoint"),
+            ({"extraConfig": {"enable-bpf-masquerade": "true"}}, "live where the node has one endpoint"),
+        ],
+    )
+    def test_from_outside_with_policy_local_it_depends(self, values: dict[str, Any], words: str) -> None:
+        told = switch_over(policies={"Cluster": [], "Local": ["shop/api"]}, values=values)
+        (line,) = [line for line in told.splitlines() if "shop/api" in line]
+        assert f"Local (1: shop/api) {words}" in line
 
 
 def test_a_switch_back_says_that_kube_proxy_routes_first() -> None:

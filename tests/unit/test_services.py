@@ -181,3 +181,17 @@ def test_hinted_endpoints_are_expected_only_where_one_has_no_hint(hint: str) -> 
     assert table(echo, endpoint_slice("echo", hinted, plain)).ready_endpoints() == {
         ("10.96.1.1", "TCP", 80): {"10.244.1.2:8080", "10.244.1.3:8080"}
     }
+
+
+def test_what_is_called_from_outside_is_told_by_its_policy() -> None:
+    found = table(
+        KUBERNETES,
+        BALANCED,
+        service("inner", "10.96.0.2"),
+        service("nodes", "10.96.0.3", type="NodePort", externalTrafficPolicy="Cluster"),
+        service("near", "10.96.0.4", type="NodePort", externalTrafficPolicy="Local"),
+        service("given", "10.96.0.5", externalIPs=["192.0.2.10"]),
+        service("other", "10.96.0.6", type="NodePort", labels={"service.kubernetes.io/service-proxy-name": "x"}),
+    )
+    assert found.from_outside("Cluster") == ["default/given", "default/nodes", "shop/web"]
+    assert found.from_outside("Local") == ["default/near"]

@@ -33,6 +33,7 @@ class TestDefaults:
             values={},
             load_balancer={},
             hubble=True,
+            keep_connections=None,
             timeout_seconds=600,
         )
 
@@ -46,7 +47,8 @@ class TestDefaults:
             parse(nothing)
 
     def test_false_is_a_value(self) -> None:
-        assert parse({"mode": "replace", "hubble": False}).hubble is False
+        parsed = parse({"mode": "replace", "hubble": False, "keepConnections": False})
+        assert (parsed.hubble, parsed.keep_connections) == (False, False)
 
 
 class TestValues:
@@ -64,6 +66,7 @@ class TestValues:
             "values": {"bpf": {"masquerade": True}},
             "loadBalancer": {"mode": "dsr", "sessionAffinity": False},
             "hubble": False,
+            "keepConnections": True,
             "timeoutSeconds": 30,
             "strategy": "all-at-once",
             "verify": "status",
@@ -81,6 +84,7 @@ class TestValues:
             values={"bpf": {"masquerade": True}},
             load_balancer={"mode": "dsr", "sessionAffinity": False},
             hubble=False,
+            keep_connections=True,
             timeout_seconds=30,
         )
 
@@ -143,6 +147,7 @@ class TestRefusals:
             ("values", "bpf.masquerade=true", "object of Helm values"),
             ("values", [1], "object of Helm values"),
             ("hubble", "true", "true or false"),
+            ("keepConnections", "no", "true or false"),
             ("strategy", "node-by-node", "all-at-once"),
             ("strategy", "at-once", "all-at-once"),
             ("verify", "services", "status"),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from kube_proxy_replacement.settings import parse
-from kube_proxy_replacement.values import agent_image, helm_values, merged
+from kube_proxy_replacement.values import agent_image, helm_values, keeps_connections, merged
 
 
 def values_of(pods: dict[str, Any] | None = None, host: str = "192.0.2.10", **given: Any) -> dict[str, Any]:
@@ -54,6 +54,41 @@ class TestSettings:
     @pytest.mark.parametrize("hubble", [True, False])
     def test_hubble(self, hubble: bool) -> None:
         assert values_of(hubble=hubble)["hubble"]["enabled"] is hubble
+
+
+SAID = [
+    ({"socketLB": {"hostNamespaceOnly": True}}, True),
+    ({"socketLB": {"hostNamespaceOnly": False}}, False),
+    ({"socketLB": {"hostNamespaceOnly": "false"}}, False),
+    ({"extraConfig": {"bpf-lb-sock-hostns-only": "true"}}, True),
+    ({"extraArgs": ["--bpf-lb-sock-hostns-only=false"]}, False),
+]
+"""An owner's own word on it, wherever the agents' option can be given."""
+
+
+class TestKeepConnections:
+    @pytest.mark.parametrize("given", [{}, {"keepConnections": True}, {"values": {"socketLB": {"tracing": False}}}])
+    def test_a_replacing_agent_leaves_pods_sockets_alone(self, given: dict[str, Any]) -> None:
+        assert values_of(**given)["socketLB"]["hostNamespaceOnly"] is True
+        assert keeps_connections(parse({"mode": "replace", **given}), {}) is True
+
+    @pytest.mark.parametrize("given", [{}, {"keepConnections": True}])
+    def test_beside_kube_proxy_nothing_is_at_pods_sockets(self, given: dict[str, Any]) -> None:
+        assert "socketLB" not in values_of(mode="coexist", **given)
+
+    @pytest.mark.parametrize(("default", "kept"), [(None, False), (False, False), (True, True)])
+    def test_where_it_is_not_asked_for_the_chart_s_default_holds(self, default: bool | None, kept: bool) -> None:
+        assert "socketLB" not in values_of(keepConnections=False)
+        parsed = parse({"mode": "replace", "keepConnections": False})
+        assert keeps_connections(parsed, {"socketLB": {"hostNamespaceOnly": default}}) is kept
+
+    @pytest.mark.parametrize(("said", "kept"), SAID)
+    def test_an_owner_s_own_word_stands_and_is_said_once(self, said: dict[str, Any], kept: bool) -> None:
+        assert {key: its for key, its in values_of(values=said).items() if key in ("socketLB", *said)} == said
+        assert keeps_connections(parse({"mode": "replace", "values": said}), {}) is kept
+
+    def test_a_null_takes_only_the_chart_s_default_away(self) -> None:
+        assert values_of(values={"socketLB": {"hostNamespaceOnly": None}})["socketLB"] == {"hostNamespaceOnly": True}
 
 
 POD_ADDRESSES = {"ipam": {"mode": "cluster-pool", "operator": {"clusterPoolIPv4MaskSize": 24}}}

@@ -5,5 +5,6 @@ from .errors import ChartError
 from .known import KnownValues, UnknownValue
 from .loading import load
 from .model import Chart
+from .sightings import switch
 
-__all__ = ["Chart", "ChartError", "KnownValues", "UnknownValue", "contradictions", "load"]
+__all__ = ["Chart", "ChartError", "KnownValues", "UnknownValue", "contradictions", "load", "switch"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .rules import RULES, Mode, Settings, Strategy, literal, truth
-from .sightings import sightings
+from .rules import RULES, Mode, Settings, Strategy, literal
+from .sightings import sightings, truth
 
 
 def contradictions(

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from . import versions
 from .address import split
+from .sightings import truth
 
 Mode: TypeAlias = Literal["coexist", "replace"]
 Strategy: TypeAlias = Literal["all-at-once", "node-by-node"]
@@ -63,13 +64,6 @@ def literal(value: Any) -> str:
     """A value as messages show it, cut where it is long."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 120 else f"{text[:120]}…"
-
-
-def truth(value: Any) -> bool | None:
-    """A switch, as a bool or as text; None for anything else."""
-    if isinstance(value, bool):
-        return value
-    return {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else None
 
 
 def _blank(value: Any) -> bool:

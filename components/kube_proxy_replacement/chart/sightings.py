@@ -77,6 +77,19 @@ def sightings(values: Mapping[str, Any], above: Path = ()) -> Iterator[Sighting]
             yield Sighting(dotted(path), meant, value, value)
 
 
+def switch(values: Mapping[str, Any], *path: str) -> bool | None:
+    """What the setting `values` makes of a switch of the chart, wherever it says so; None where it says nothing."""
+    said = [truth(its.value) for its in sightings(values) if its.path == path]
+    return said[-1] if said else None
+
+
+def truth(value: Any) -> bool | None:
+    """A switch, as a bool or as text; None for anything else."""
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else None
+
+
 def _arguments(value: Any) -> Iterator[Sighting]:
     for argument in value if isinstance(value, list) else ():
         name, given, text = str(argument).removeprefix("--").partition("=")

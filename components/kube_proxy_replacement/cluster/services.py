@@ -103,6 +103,20 @@ class ServiceTable:
         """`namespace/name` of every Service of type LoadBalancer, sorted."""
         return sorted(_name(item) for item in self.services if _spec(item).get("type") == "LoadBalancer")
 
+    def from_outside(self, policy: str) -> list[str]:
+        """`namespace/name` of every Service that is called at nodes or at addresses of its own, sorted.
+
+        Args:
+            policy: its externalTrafficPolicy, «Cluster» (the API's default) or «Local».
+        """
+        return sorted(
+            _name(item)
+            for item in self.services
+            if (_spec(item).get("type") in ("NodePort", "LoadBalancer") or _spec(item).get("externalIPs"))
+            and _OTHER_PROXY not in (item["metadata"].get("labels") or {})
+            and (_spec(item).get("externalTrafficPolicy") or "Cluster") == policy
+        )
+
     def cluster_ips(self) -> list[str]:
         """Every ClusterIP in its shortest notation, sorted."""
         return sorted({ip for item in self.services for ip in _cluster_ips(item)})
