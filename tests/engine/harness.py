@@ -178,6 +178,7 @@ class Stack:
             isn't touched.
         kubeconfig: what the person's KUBECONFIG names; None: not set.
         backend: another stack's backend, to share its states.
+        within: what a command is prefixed with to run where the API server is reached.
     """
 
     def __init__(
@@ -190,6 +191,7 @@ class Stack:
         name: str = "dev",
         backend: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        within: Callable[[Sequence[str]], list[str]] = list,
     ) -> None:
         self.folder = folder.absolute()
         self.name = name
@@ -198,6 +200,7 @@ class Stack:
         self.backend = backend or self.folder / "state"
         self.project = project or copy_program(self.folder / "project")
         self._toolchain = toolchain
+        self._within = within
         for each in (self.backend, self.folder / "tmp", self.folder / "person"):
             each.mkdir(parents=True, exist_ok=True)
         self._home = toolchain.pulumi_home(self.folder / "home")
@@ -287,7 +290,7 @@ class Stack:
         """Any Pulumi command, never interactive; ended where it takes longer than `seconds`."""
         command = [str(self._toolchain.pulumi), *arguments, "--non-interactive", "--color", "never"]
         began = time.monotonic()
-        exit_code, text = _ended(command, self.project, self.environ(), told, seconds)
+        exit_code, text = _ended(self._within(command), self.project, self.environ(), told, seconds)
         run = Run(["pulumi", *arguments], exit_code, text, time.monotonic() - began, _events(log))
         RUNS.append(run)
         return run

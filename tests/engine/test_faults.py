@@ -81,6 +81,7 @@ def survived(cluster: Cluster, stack: Stack, unreachable: Act, tmp_path_factory:
     cluster.annotate("node-1", "endpoint-delay", str(2 * PATIENCE))
     killed(stack, folder / "3", lambda said: "agents 2/3 replacing" in said)
     cluster.annotate("node-1", "endpoint-delay", None)
+    restart(cluster, "k8s-app=cilium", "node-1")  # the delay is the agent's from its start: longer than a run waits
     return act(cluster, stack, "up")
 
 
