@@ -7,7 +7,7 @@ pulumi/pulumi), from what the engine hands to every plugin, and runs a module by
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pulumi
 from pulumi_command import local
@@ -18,6 +18,8 @@ PYTHON = (
     'uv) venv=.venv;; poetry) venv="$(poetry env info --path)";; esac; fi; '
     'if [ -n "$venv" ]; then set -- "$venv/bin/python"; else set -- "${PULUMI_PYTHON_CMD:-python3}"; fi; '
 )
+
+VERBS = ("create", "update", "delete")
 
 _ENVIRONMENT = "KUBE_PROXY_REPLACEMENT_"
 
@@ -58,22 +60,25 @@ class Steps:
         step: str,
         *,
         depends_on: Sequence[pulumi.Resource],
+        verbs: Collection[str] = VERBS,
         more: Mapping[str, pulumi.Input[str]] | None = None,
     ) -> local.Command:
         """A Command that does a step of `run`: its create, its update, and its delete.
 
         Args:
             step: its name, as in `run.STEPS`.
+            verbs: those that do something. For another one nothing is recorded, so nothing is started.
             more: further environment, whose change is an update.
 
         There are no `triggers`: a change of them replaces the Command, and that runs its old `delete`.
         """
+        lines = {verb: line(step, verb) for verb in verbs}
         environment = {f"{_ENVIRONMENT}{key}": value for key, value in {**self._told, **(more or {})}.items()}
         return local.Command(
             resource_name,
-            create=line(step, "create"),
-            update=line(step, "update"),
-            delete=line(step, "delete"),
+            create=lines.get("create"),
+            update=lines.get("update"),
+            delete=lines.get("delete"),
             environment=environment,
             add_previous_output_in_env=False,
             opts=pulumi.ResourceOptions(parent=self._parent, depends_on=list(depends_on)),

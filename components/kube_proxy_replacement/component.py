@@ -128,10 +128,16 @@ class KubeProxyReplacement(pulumi.ComponentResource):
         # On destroy kube-proxy is back, and routes, before Cilium lets go. A Command of its own, in the state as soon
         # as the Release is: the wait below can fail, or be killed, and what wasn't created is never deleted.
         revision = cilium.status.apply(lambda status: str(status.revision))
-        step.command(f"{name}-way-back", "way-back", depends_on=[cilium])
+        step.command(f"{name}-way-back", "way-back", verbs=["delete"], depends_on=[cilium])
 
         # 5. Wait until every agent is switched, then clean.
-        cleaned = step.command(f"{name}-agents", "agents", more={"REVISION": revision}, depends_on=[cilium])
+        cleaned = step.command(
+            f"{name}-agents",
+            "agents",
+            verbs=["create", "update"],
+            more={"REVISION": revision},
+            depends_on=[cilium],
+        )
 
         # 6. Prove: what every agent says.
         status = AgentStatus(

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 from .cluster import order
 from .cluster.api import Api
-from .cluster.errors import ProcedureError
+from .cluster.errors import ApiError, ProcedureError
 from .cluster.told import Order
 
 STEPS = {
@@ -27,16 +27,18 @@ STEPS = {
     ("kube-proxy-configmap", "create"): order.configmap,
     ("kube-proxy-configmap", "update"): order.configmap,
     ("kube-proxy-configmap", "delete"): order.restored,
-    ("way-back", "create"): order.nothing,
-    ("way-back", "update"): order.nothing,
     ("way-back", "delete"): order.way_back,
     ("agents", "create"): order.agents_switched,
     ("agents", "update"): order.agents_switched,
-    ("agents", "delete"): order.nothing,
 }
 
 _PATIENCE = 60.0
 """Seconds for which a request is repeated: an API server that restarts is away that long."""
+
+_NOT_BEGUN = (
+    "So this step hasn't begun and has changed nothing; what earlier steps of this run did stays. Run the same "
+    "command again when that is mended: it goes on from there."
+)
 
 _LONGEST_LINE = 2000
 """The command plugin hangs on a line of 64 KiB (pulumi-command#201)."""
@@ -56,11 +58,21 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
             patience=_PATIENCE,
         )
         order.confirm_cluster(api, told)
+    except ProcedureError as error:
+        _say(f"{error}{_rights(error)}\n{_NOT_BEGUN}", sys.stderr)
+        return 1
+    try:
         step(api, told, _say)
     except ProcedureError as error:
-        _say(str(error), sys.stderr)
+        _say(f"{error}{_rights(error)}", sys.stderr)
         return 1
     return 0
+
+
+def _rights(error: ProcedureError) -> str:
+    """What to do about a «403 Forbidden», which the API server doesn't say."""
+    refused = isinstance(error, ApiError) and error.status == 403
+    return "\nGive these credentials the rights that the README names (What it needs)." if refused else ""
 
 
 def _say(text: str, stream: object = None) -> None:

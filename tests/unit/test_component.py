@@ -13,7 +13,7 @@ import pytest
 from pulumi.runtime import mocks, rpc_manager, set_mocks
 from pulumi.runtime.settings import SETTINGS
 
-from kube_proxy_replacement import rendering
+from kube_proxy_replacement import command, rendering, run
 
 # What a refused program left behind is told of by asyncio as it is collected, after the run's last lines.
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -31,6 +31,9 @@ FOUND = {
 }
 RELEASE = {"name": "cilium", "namespace": "kube-system", "version": "1.18.6", "revision": 1, "status": "deployed"}
 STATUS = {"kubeProxyReplacement": "True", "agents": {}, "nodes": {}, "kubeProxy": {}}
+
+
+COMMANDS = ("kpr-daemonset", "kpr-configmap", "kpr-way-back", "kpr-agents")
 
 
 class Cluster(mocks.Mocks):
@@ -166,20 +169,28 @@ def test_a_change_of_mode_changes_no_line_and_no_trigger_of_a_command(declare: A
     _, replace = declare({"mode": "replace"})
     _, coexist = declare({"mode": "coexist"})
 
-    for name in ("kpr-daemonset", "kpr-configmap", "kpr-agents"):
+    for name in COMMANDS:
         for key in ("create", "update", "delete", "triggers", "dir", "interpreter"):
             assert replace.inputs[name].get(key) == coexist.inputs[name].get(key)
         assert "triggers" not in replace.inputs[name]
         assert replace.inputs[name]["environment"] != coexist.inputs[name]["environment"]
 
 
+def test_every_line_is_a_step_that_run_knows_and_every_step_is_a_line(declare: Any) -> None:
+    """A verb without a line starts nothing: not even Python, in the way back's create or the agents' delete."""
+    _, cluster = declare({"mode": "replace"})
+
+    lines = [cluster.inputs[name][verb] for name in COMMANDS for verb in command.VERBS if verb in cluster.inputs[name]]
+    assert sorted(tuple(line.split()[-2:]) for line in lines) == sorted(run.STEPS)
+
+
 def test_no_setting_is_in_a_line_that_a_shell_runs(declare: Any) -> None:
     hostile = "x'; touch /tmp/owned; $(reboot) `id` é\n"
     _, cluster = declare({"mode": "replace", "kube_context": hostile, "chart": hostile})
 
-    for name in ("kpr-daemonset", "kpr-configmap", "kpr-agents"):
+    for name in COMMANDS:
         inputs = cluster.inputs[name]
-        assert not any("touch" in inputs[key] for key in ("create", "update", "delete"))
+        assert not any("touch" in inputs.get(key, "") for key in ("create", "update", "delete"))
         assert inputs["environment"]["KUBE_PROXY_REPLACEMENT_CONTEXT"] == hostile
 
 
@@ -209,7 +220,7 @@ def test_coexist_gives_the_agents_the_address_but_not_the_port_of_kube_proxy(dec
 def test_every_command_carries_the_cluster_and_the_mark(declare: Any) -> None:
     _, cluster = declare({"mode": "replace"})
 
-    for name in ("kpr-daemonset", "kpr-configmap", "kpr-agents"):
+    for name in COMMANDS:
         environment = cluster.inputs[name]["environment"]
         assert json.loads(environment["KUBE_PROXY_REPLACEMENT_ORDER"])["cluster"] == FOUND["cluster"]
         assert environment["KUBE_PROXY_REPLACEMENT_MARK"] == FOUND["mark"]

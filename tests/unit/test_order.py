@@ -531,11 +531,6 @@ class TestDestroy:
         assert not kubeadm.disabled(text)
 
 
-def test_a_verb_without_work_does_nothing(world: World) -> None:
-    world.do(order.nothing)
-    assert world.calls == []
-
-
 def test_a_record_of_a_cluster_without_kube_proxy_is_kept_until_the_end(world: World) -> None:
     never_had(world).switch_over()
     assert record.read(world) == Record(cluster="uid-a", release="kube-system/cilium", done="replace")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kube_proxy_replacement import run
-from kube_proxy_replacement.cluster.errors import KubeconfigError, ProcedureError
+from kube_proxy_replacement.cluster.errors import ApiError, KubeconfigError, ProcedureError, UnreachableError
 from kube_proxy_replacement.cluster.told import Order
 
 from .fakes import FakeApi, namespace
@@ -65,8 +65,13 @@ def it(monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def test_the_names_that_are_in_people_s_states_are_all_there() -> None:
-    steps = ("kube-proxy-daemonset", "kube-proxy-configmap", "way-back", "agents")
-    assert set(run.STEPS) == {(step, verb) for step in steps for verb in ("create", "update", "delete")}
+    verbs = {
+        "kube-proxy-daemonset": ("create", "update", "delete"),
+        "kube-proxy-configmap": ("create", "update", "delete"),
+        "way-back": ("delete",),
+        "agents": ("create", "update"),
+    }
+    assert set(run.STEPS) == {(step, verb) for step, its in verbs.items() for verb in its}
 
 
 def test_a_step_is_done_with_its_order(it: Run) -> None:
@@ -120,6 +125,55 @@ def test_a_step_that_cannot_be_done_says_why_without_a_traceback(
     it.step = fail
     assert it.main() == 1
     assert capsys.readouterr() == ("", f"{error}\n")
+
+
+NAMESPACE = "/api/v1/namespaces/kube-system"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnreachableError("The API server doesn't answer"),
+        ApiError("GET /api/v1/namespaces/kube-system: 403 forbidden", status=403, reason="Forbidden"),
+    ],
+)
+def test_a_step_that_cannot_begin_says_that_it_has_changed_nothing_and_what_to_do(
+    it: Run, capsys: pytest.CaptureFixture[str], error: ProcedureError
+) -> None:
+    it.api.errors["GET", NAMESPACE] = error
+    assert it.main() == 1
+    assert it.done == []
+    said = capsys.readouterr().err
+    assert said.startswith(f"{error}\n")
+    assert "has changed nothing" in said
+    assert "Run the same command again" in said
+
+
+def test_a_step_that_has_begun_does_not_say_that_it_has_not(it: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(say: Any) -> None:
+        raise UnreachableError("The API server doesn't answer")
+
+    it.step = fail
+    it.main()
+    assert "has changed nothing" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status", [403, 409])
+@pytest.mark.parametrize("begun", [False, True])
+def test_rights_that_are_missing_are_told_where_to_be_found(
+    it: Run, capsys: pytest.CaptureFixture[str], status: int, begun: bool
+) -> None:
+    error = ApiError("no", status=status, reason="")
+
+    def fail(say: Any) -> None:
+        raise error
+
+    if begun:
+        it.step = fail
+    else:
+        it.api.errors["GET", NAMESPACE] = error
+    it.main()
+    assert ("the rights that the README names" in capsys.readouterr().err) == (status == 403)
 
 
 @pytest.mark.parametrize(

@@ -121,10 +121,6 @@ def agents_switched(api: Api, order: Order, say: Say) -> None:
         record.write(api, replace(kept, done=order.mode))
 
 
-def nothing(_api: Api, _order: Order, _say: Say) -> None:
-    """For a verb that has nothing to do: the cluster has been confirmed."""
-
-
 def restored(api: Api, order: Order, say: Say) -> None:
     """kube-proxy as it was found, and routing. A cluster that had none gets none."""
     backup = record.read(api)
