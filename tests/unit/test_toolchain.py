@@ -557,6 +557,7 @@ def test_plugin_folders_tell_stand_ins_apart(tmp_path: Path) -> None:
         ("kwok", f"sigs.k8s.io/kwok v{versions.KWOK}"),
         ("kwok", f"k8s.io/client-go v0.{versions.KUBERNETES.removeprefix('1.')}"),
         ("cilium-chart", f"github.com/cilium/cilium v{versions.CILIUM}"),
+        ("helm", f"helm.sh/helm/v3 v{versions.HELM}"),
         ("pulumi", f"github.com/pulumi/pulumi/pkg/v3 v{versions.PULUMI}"),
         ("pulumi", f"github.com/pulumi/pulumi/sdk/v3 v{versions.PULUMI}"),
         ("pulumi-language-python", f"github.com/pulumi/pulumi/pkg/v3 v{versions.PULUMI_LANGUAGE_PYTHON}"),
