@@ -10,7 +10,7 @@ from typing import Final
 from local import clone
 from local.toolchain.gobuild import Go
 
-_MODULES: Final = ("command-stand-in", "node-simulator")
+_MODULES: Final = ("command-stand-in", "node-simulator", "traffic")
 
 
 def main() -> int:

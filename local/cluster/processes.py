@@ -117,6 +117,16 @@ class Processes:
             record.unlink()
         return killed
 
+    def end_only(self, name: str) -> None:
+        """End one, and forget it."""
+        chosen = [process for process in self.running() if process.name == name]
+        for process in chosen:
+            process.signal(signal.SIGTERM)
+        for process in self._left_after(chosen, _END_SECONDS):
+            process.signal(signal.SIGKILL)
+        self._left_after(chosen, _KILL_SECONDS)
+        (self._records / name).unlink(missing_ok=True)
+
     def _left_after(self, processes: Sequence[Process], seconds: float) -> list[Process]:
         deadline = time.monotonic() + seconds
         while left := [process for process in processes if process.is_running]:

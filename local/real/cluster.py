@@ -86,6 +86,10 @@ class RealCluster:
         """Start a program that ends with the cluster at the latest."""
         self._processes.start(name, command)
 
+    def end(self, name: str) -> None:
+        """Ask a program that was launched under this name to end, and wait until it has."""
+        self._processes.end_only(name)
+
     def runs(self, name: str) -> bool:
         """Whether a program that was launched under this name still runs."""
         return any(process.name == name for process in self._processes.running())

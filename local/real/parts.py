@@ -77,6 +77,15 @@ CILIUM: Final = TaggedPart(
 )
 
 
+TRAFFIC: Final = TaggedPart(
+    name="traffic",
+    version=versions.OWN,
+    how="building it with Go, some seconds",
+    programs=(Program("traffic", ".", "traffic"),),
+)
+"""What is sent through Services, and their servers; it runs in pods, from the cache's folder."""
+
+
 def bring(part: TaggedPart, report: Report) -> Path:
     """The part's folder in the cache, built if it isn't there."""
     cache = cache_folder()
