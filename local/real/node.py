@@ -174,9 +174,12 @@ class Node:
 
     def run(self, command: Sequence[str], said: str | None = None) -> "subprocess.CompletedProcess[str]":
         """Run a command in all of the node's namespaces, with this on its standard input."""
-        child = Path(f"/proc/{self._running().pid}/task/{self._running().pid}/children").read_text().split()[0]
-        enter = ["/usr/bin/nsenter", f"--target={child}", "--all", "--"]
+        enter = ["/usr/bin/nsenter", f"--target={self._first()}", "--all", "--"]
         return subprocess.run([*enter, *command], input=said, capture_output=True, text=True, check=False)
+
+    def inside(self, path: str) -> Path:
+        """Where this machine sees a file of the node's."""
+        return Path(f"/proc/{self._first()}/root", path)
 
     def kill(self) -> None:
         """As a power cut: everything in the node ends."""
@@ -202,6 +205,14 @@ class Node:
                     return process.pid
             time.sleep(0.02)
         raise RuntimeError(f"{self.name} came to no network of its own")
+
+    def _first(self) -> str:
+        """The pid, on this machine, of the node's process 1; raises RuntimeError where it doesn't run."""
+        pid = self._running().pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        if not children:
+            raise RuntimeError(f"{self.name} has no process 1 yet")
+        return children[0]
 
     def _running(self) -> Process:
         process = self.process

@@ -86,6 +86,27 @@ TRAFFIC: Final = TaggedPart(
 """What is sent through Services, and their servers; it runs in pods, from the cache's folder."""
 
 
+HELM: Final = TaggedPart(
+    name="helm",
+    version=versions.HELM,
+    how="building it with Go, about 2 minutes on 2 cores",
+    programs=(
+        Program(
+            "helm",
+            "helm.sh/helm/v3/cmd/helm",
+            "helm",
+            {
+                "helm.sh/helm/v3/internal/version.version": f"v{versions.HELM}",
+                # Without these `helm template` takes the cluster for one of 1.20.
+                "helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor": "1",
+                "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor": versions.KUBERNETES.split(".")[1],
+            },
+        ),
+    ),
+)
+"""For the way that Cilium's documentation describes."""
+
+
 def bring(part: TaggedPart, report: Report) -> Path:
     """The part's folder in the cache, built if it isn't there."""
     cache = cache_folder()
