@@ -95,12 +95,15 @@ class Stream:
 class Server:
     """A server in a thread; `answer` decides, `stream` serves what asks for a WebSocket.
 
+    Args:
+        certificate: its own, for HTTPS.
+        clients: who has signed its clients' certificates; without it clients need none.
     Attributes:
         requests: what was asked, in order.
         connections: how many connections there were.
     """
 
-    def __init__(self, certificate: Path | None = None) -> None:
+    def __init__(self, certificate: Path | None = None, clients: Path | None = None) -> None:
         self.reset()
         outer = self
 
@@ -169,6 +172,9 @@ class Server:
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
+            if clients:
+                context.verify_mode = ssl.CERT_REQUIRED
+                context.load_verify_locations(clients)
             self._server.socket = context.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
             )
@@ -183,6 +189,10 @@ class Server:
         self.stream: Callable[[Stream], None] = lambda stream: stream.end()
 
     @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self._server.server_address[1]
+
+    @property
     def url(self) -> str:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
 
@@ -190,6 +200,41 @@ class Server:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+class Proxy:
+    """An HTTP proxy that brings every CONNECT to one server; `asked` are the lines that it got."""
+
+    def __init__(self, to: Server) -> None:
+        self.asked: list[str] = []
+        self._to = to
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):  # it was closed
+            while True:
+                near, _ = self._listening.accept()
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    head += near.recv(1)
+                self.asked.append(head.split(b"\r\n")[0].decode())
+                far = socket.create_connection(self._to.address)
+                near.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _carry(one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(65_536):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
 
 
 def certificate(folder: Path) -> Path:

@@ -14,7 +14,7 @@ from kube_proxy_replacement.cluster.api import Api
 from kube_proxy_replacement.cluster.errors import ApiError, UnreachableError
 from kube_proxy_replacement.cluster.exec import ExecResult
 
-from .loopback import Answer, Hang, Request, Server, Stream, authority, certificate, kubeconfig
+from .loopback import Answer, Hang, Proxy, Request, Server, Stream, authority, certificate, kubeconfig
 
 WORDS = ["cilium-dbg", "status", "-o", "json"]
 
@@ -239,6 +239,65 @@ class TestNoAnswer:
         server.close()
         with pytest.raises(UnreachableError, match=r"cilium-dbg in kube-system/cilium-n1: no connection: .*refused"):
             run(Api.connect(kubeconfig(server.url), patience=0))
+
+
+class TestTheWayThere:
+    """What a kubeconfig says of the connection holds for an exec as for a request."""
+
+    @pytest.fixture
+    def secure(self, pem: Path) -> Iterator[Server]:
+        server = Server(pem, clients=pem)
+        yield server
+        server.close()
+
+    def api(self, server: Server, pem: Path, url: str = "", **cluster: Any) -> Api:
+        user = {"client-certificate": str(pem), "client-key": str(pem)}
+        return Api.connect(kubeconfig(url or server.url, user=user, cluster=cluster), patience=0)
+
+    def test_the_user_s_certificate_is_shown(self, secure: Server, pem: Path) -> None:
+        data = authority(pem)
+        assert run(self.api(secure, pem, **{"certificate-authority-data": data})).exit_code == 0
+        with pytest.raises(UnreachableError, match=r"(?i)certificate|connection"):
+            run(Api.connect(kubeconfig(secure.url, cluster={"certificate-authority-data": data}), patience=0))
+        assert len(secure.requests) == 1
+
+    def test_the_files_are_read_once(self, secure: Server, pem: Path, tmp_path: Path) -> None:
+        mine = tmp_path / "mine.pem"
+        mine.write_bytes(pem.read_bytes())
+        api = self.api(secure, mine, **{"certificate-authority": str(mine)})
+        assert run(api).exit_code == 0
+        mine.unlink()
+        assert run(api).exit_code == 0
+
+    def test_a_file_that_is_gone_is_told(self, secure: Server, pem: Path, tmp_path: Path) -> None:
+        mine = tmp_path / "mine.pem"
+        mine.write_bytes(pem.read_bytes())
+        api = self.api(secure, pem, **{"certificate-authority": str(mine)})
+        mine.unlink()
+        with pytest.raises(UnreachableError, match="cilium-dbg in kube-system/cilium-n1: no connection: "):
+            run(api)
+
+    @pytest.mark.parametrize("name", ["", "127.0.0.1"])
+    def test_the_certificate_s_name_may_be_another_than_the_server_s(
+        self, secure: Server, pem: Path, name: str
+    ) -> None:
+        cluster = {"certificate-authority-data": authority(pem)} | ({"tls-server-name": name} if name else {})
+        api = self.api(secure, pem, secure.url.replace("127.0.0.1", "localhost"), **cluster)
+        if name:
+            assert run(api).exit_code == 0
+        else:
+            with pytest.raises(UnreachableError, match=r"(?i)certificate"):
+                run(api)
+
+    def test_one_that_is_not_to_be_looked_at_is_not(self, secure: Server, pem: Path) -> None:
+        assert run(self.api(secure, pem, **{"insecure-skip-tls-verify": True})).exit_code == 0
+
+    def test_a_proxy_is_gone_through(self, secure: Server, pem: Path) -> None:
+        proxy = Proxy(secure)
+        cluster = {"certificate-authority-data": authority(pem), "proxy-url": proxy.url, "tls-server-name": "127.0.0.1"}
+        assert run(self.api(secure, pem, "https://api.example:6443", **cluster)).exit_code == 0
+        proxy.close()
+        assert proxy.asked == ["CONNECT api.example:6443 HTTP/1.1"]
 
 
 def test_a_certificate_that_is_not_trusted_gets_no_token(pem: Path) -> None:

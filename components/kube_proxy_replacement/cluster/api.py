@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError, LocationValueError
 
 from . import credentials
 from .errors import ApiError, KubeconfigError, UnreachableError
-from .exec import ExecResult, run_in_container
+from .exec import ExecResult, Execs, run_in_container
 
 Object: TypeAlias = dict[str, Any]
 Objects: TypeAlias = list[Object]
@@ -48,6 +48,7 @@ class Api:
     def __init__(self, client: ApiClient, *, patience: float = DEFAULT_PATIENCE) -> None:
         self._client = client
         self._patience = patience
+        self._execs = Execs(client.configuration)
 
     @classmethod
     def connect(
@@ -151,7 +152,7 @@ class Api:
         query += [("command", word) for word in command]
         headers, parameters = self._authorized(path, "GET")
         return run_in_container(
-            self._client.configuration,
+            self._execs,
             f"{self.server}{path}?{urlencode(query + parameters)}",
             headers,
             what=f"{command[0]} in {namespace}/{pod}",
