@@ -43,11 +43,10 @@ def _read(inputs: Mapping[str, Any]) -> dict[str, Any]:
     its_nodes = nodes.read(api)
     its_agents = agents.find(api, namespace)
     present = [its_agents[node.name] for node in its_nodes.all if node.name in its_agents]
-    readings = agents.read(api, namespace, present)
-    rules = agents.leftover_rules(api, namespace, [agent for agent in present if agent.ready])
+    readings = agents.read(api, namespace, present, leftover=True)
     proxy, kept = kube_proxy.find(api), record.read(api)
     return {
-        **summary([node.name for node in its_nodes.all], its_agents, readings, rules),
+        **summary([node.name for node in its_nodes.all], its_agents, readings),
         "kubeProxy": {
             "present": proxy.daemonset is not None,
             "backup": record.LOCATION if kept and kept.had_kube_proxy else "",
@@ -59,10 +58,9 @@ def summary(
     names: list[str],
     its_agents: Mapping[str, Agent],
     readings: Mapping[str, Reading],
-    rules: Mapping[str, int | str],
 ) -> dict[str, Any]:
     """The outputs from what was read; an agent that can't be read is a line with the reason."""
-    lines = {name: _line(its_agents.get(name), readings.get(name), rules.get(name)) for name in names}
+    lines = {name: _line(its_agents.get(name), readings.get(name)) for name in names}
     said = {line["kubeProxyReplacement"] for line in lines.values()}
     known = said - {"Unknown"}
     whole = len(said) == 1 and known <= {"True", "False"}  # «Partial», up to Cilium 1.15, is a mixture on one node
@@ -80,8 +78,8 @@ def summary(
     }
 
 
-def _line(agent: Agent | None, reading: Reading | None, rules: int | str | None) -> dict[str, Any]:
-    answer = reading.answer if reading else None
+def _line(agent: Agent | None, reading: Reading | None) -> dict[str, Any]:
+    answer, left = (reading.answer, reading.leftover) if reading else (None, None)
     error = "there is no agent on this node" if agent is None else reading.error if reading else "not read"
     return {
         "kubeProxyReplacement": answer.kube_proxy_replacement if answer else "Unknown",
@@ -89,6 +87,6 @@ def _line(agent: Agent | None, reading: Reading | None, rules: int | str | None)
         "version": answer.version if answer else "",
         "devices": list(answer.devices) if answer else [],
         "features": dict(answer.features) if answer else {},
-        "leftoverRules": rules if isinstance(rules, int) else -1,
-        "error": error or (rules if isinstance(rules, str) else ""),
+        "leftoverRules": left if isinstance(left, int) else -1,
+        "error": error or (left if isinstance(left, str) else ""),
     }

@@ -48,7 +48,7 @@ def _plain() -> dict[str, Any]:
     names = [node.name for node in nodes.read(api).all]
     found = agents.find(api, _NAMESPACE)
     readings = agents.read(api, _NAMESPACE, found.values())
-    return status_reading.summary(names, found, readings, {})
+    return status_reading.summary(names, found, readings)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class FakeApi(Api):
         errors: (method, path) → the error to raise; the method is that of HTTP («LIST» for lists).
         calls: what was asked, in order, as (method, path).
         allowed: what `may` answers: a bool, or a function of (verb, resource, keywords).
-        on_exec: what `exec` answers.
+        on_exec: what `exec` answers; of an agent's one line it is asked program by program, as the shell would.
         on_call: is told (method, path) before each answer; the place for a controller that changes `objects`.
         bodies: what was sent, in order, as (method, path, body).
     """
@@ -125,6 +125,8 @@ class FakeApi(Api):
 
     def exec(self, namespace: str, pod: str, container: str, command: Sequence[str], *, timeout: float) -> ExecResult:
         self._called("EXEC", f"{namespace}/{pod}/{container}: {' '.join(command)}")
+        if command[0] == "sh":
+            return shell(command[2], lambda words: self.on_exec(namespace, pod, container, words))
         return self.on_exec(namespace, pod, container, command)
 
     def at(self, method: str, path: str) -> int:
@@ -423,6 +425,26 @@ def agent_answers(command: Sequence[str], says: str = "replace", saves: str = ""
     if command[0].endswith("-save"):
         return ExecResult(saves if command[0] == "iptables-nft-save" else "", "", 0)
     return ExecResult("", f"{command[0]}: not found", 127)
+
+
+_PART = re.compile(r"(?:^|; )(?:\{ \{ )?([^;{}|']+); end '([^']+)'(?: >&3; \} \| own; \} 3>&1; end '([^']+)')?")
+
+
+def shell(line: str, run: Callable[[Sequence[str]], ExecResult]) -> ExecResult:
+    """What `sh -c` prints for an agent's one line; `test_asking` has a real shell run it."""
+    stdout = stderr = ""
+    for words, name, count_of in _PART.findall(line):
+        its = run(words.split())
+        end = f"\nkube-proxy-replacement: {name} {its.exit_code}\n"
+        stderr += f"{its.stderr}\nkube-proxy-replacement: {name}\n"
+        if count_of:
+            own = re.compile(line.partition("grep -cE '")[2].partition("'")[0])
+            count = sum(bool(own.search(text)) for text in its.stdout.splitlines())
+            stdout += f"{end}{count}\n\nkube-proxy-replacement: {count_of} {int(not count)}\n"
+            stderr += f"\nkube-proxy-replacement: {count_of}\n"
+        else:
+            stdout += its.stdout + end
+    return ExecResult(stdout, stderr, 0)
 
 
 def kubeconfig(server: str) -> str:

@@ -24,6 +24,10 @@ def cluster(*names: str) -> FakeApi:
     return api
 
 
+def execs(api: FakeApi) -> list[str]:
+    return [call[1] for call in api.calls if call[0] == "EXEC"]
+
+
 def found(api: FakeApi) -> list[Agent]:
     return list(agents.find(api, NAMESPACE).values())
 
@@ -144,10 +148,39 @@ class TestRead:
     def test_its_own_container_is_asked_for_status_and_endpoints(self) -> None:
         api = cluster("n1")
         agents.read(api, NAMESPACE, found(api))
-        assert [call[1] for call in api.calls if call[0] == "EXEC"] == [
-            "kube-system/cilium-n1-a/cilium-agent: cilium-dbg status -o json",
-            "kube-system/cilium-n1-a/cilium-agent: cilium-dbg endpoint list -o json",
-        ]
+        (call,) = execs(api)
+        assert call.startswith("kube-system/cilium-n1-a/cilium-agent: sh -c ")
+        assert "; cilium-dbg status -o json; " in call
+        assert "; cilium-dbg endpoint list -o json; " in call
+        assert "-save" not in call
+
+    def test_its_node_s_leftover_rules_are_counted_in_the_same_exec(self) -> None:
+        api = cluster("n1", "n2")
+        api.on_exec = lambda namespace, pod, container, command: agent_answers(
+            command, saves=sample(STALE) if pod == "cilium-n2-a" else ""
+        )
+        readings = agents.read(api, NAMESPACE, found(api), leftover=True)
+        assert {name: reading.leftover for name, reading in readings.items()} == {"n1": 0, "n2": 93}
+        assert all(reading.answer for reading in readings.values())
+        assert len(execs(api)) == 2
+
+    def test_they_are_not_asked_for_where_nobody_wants_them(self) -> None:
+        api = cluster("n1")
+        assert agents.read(api, NAMESPACE, found(api))["n1"].leftover is None
+
+    @pytest.mark.parametrize("broken", ["cilium-dbg", "iptables-nft-save"])
+    def test_one_part_that_fails_takes_no_other_with_it(self, broken: str) -> None:
+        api = cluster("n1")
+
+        def answers(namespace: str, pod: str, container: str, command: Sequence[str]) -> ExecResult:
+            return ExecResult("", "segmentation fault", 139) if command[0] == broken else agent_answers(command)
+
+        api.on_exec = answers
+        reading = agents.read(api, NAMESPACE, found(api), leftover=True)["n1"]
+        left, error = (0, reading.error) if broken == "cilium-dbg" else (reading.leftover, reading.leftover)
+        assert reading.leftover == left
+        assert bool(reading.answer) == (broken != "cilium-dbg")
+        assert "n1 ended with exit code 139: segmentation fault" in str(error)
 
     def test_without_its_endpoints_none_is_switched(self) -> None:
         api = cluster("n1")
@@ -155,7 +188,7 @@ class TestRead:
         assert reading.answer is not None
         assert reading.answer.replacing
         assert not reading.answer.switched
-        assert len([call for call in api.calls if call[0] == "EXEC"]) == 1
+        assert "endpoint" not in execs(api)[0]
 
     @pytest.mark.parametrize(
         ("answer", "said"),
@@ -199,7 +232,7 @@ class TestRead:
         reading = agents.read(api, NAMESPACE, found(api))["n1"]
         assert reading.answer is None
         assert reading.error
-        assert not [call for call in api.calls if call[0] == "EXEC"]
+        assert execs(api) == []
 
     def test_many_are_read_at_a_time(self) -> None:
         """Each waits until all eight are asked: read one after the other, the first would wait for ever."""

@@ -27,6 +27,9 @@ _MODES = {
 _VERSION = re.compile(r"\d+\.\d+\.\d+\S*")
 _HOST = "reserved:host"
 
+NO_ENDPOINTS = "[]"
+"""For an agent whose endpoints weren't asked for; even its own node's is missing, so it isn't *switched*."""
+
 
 @dataclass(frozen=True)
 class AgentReading:

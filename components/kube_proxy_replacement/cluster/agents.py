@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
-from . import rules, waiting
-from .agent_reading import AgentReading, parse
+from . import asking, waiting
+from .agent_reading import NO_ENDPOINTS, AgentReading, parse
 from .api import Api, Object
-from .errors import ApiError, ProcedureError
+from .asking import Answers, Part
+from .errors import ProcedureError
 from .reach import is_ready
 from .waiting import Standing
 
@@ -24,7 +26,7 @@ WORKERS = 24
 """Agents read at a time. An exec is a stream through the API server and a kubelet: many at once are a load."""
 
 _SELECTOR = "k8s-app=cilium"
-_SAVES = ("iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save")
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,16 @@ class Agent:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one agent answered, or why it couldn't be read; exactly one of the two is set."""
+    """What one agent answered, or why it couldn't be read.
+
+    Attributes:
+        answer, error: exactly one of the two is set.
+        leftover: lines of kube-proxy's in its node's iptables, or why they can't be read; None where it wasn't asked.
+    """
 
     answer: AgentReading | None
     error: str = ""
+    leftover: int | str | None = None
 
 
 def pods(api: Api, namespace: str) -> list[Object]:
@@ -86,38 +94,44 @@ def revision(api: Api, namespace: str, owner: Object) -> str:
     return str(newest["metadata"]["labels"]["controller-revision-hash"]) if newest else ""
 
 
-def read(api: Api, namespace: str, agents: Iterable[Agent], *, endpoints: bool = True) -> dict[str, Reading]:
+def read(
+    api: Api, namespace: str, agents: Iterable[Agent], *, endpoints: bool = True, leftover: bool = False
+) -> dict[str, Reading]:
     """Reads these agents, many at a time; one that can't be read is a Reading with the reason.
 
     Args:
         endpoints: whether to ask for the endpoints too; without them no reading says *switched*.
+        leftover: whether to count kube-proxy's rules on their nodes too.
     """
+    parts = [asking.STATUS, *([asking.ENDPOINTS] if endpoints else []), *(asking.RULES if leftover else [])]
 
     def one(agent: Agent) -> Reading:
         if not agent.ready:
             return Reading(None, agent.waiting or "its pod isn't ready")
-        status = _output(api, namespace, agent, ["cilium-dbg", "status", "-o", "json"])
-        listed = _output(api, namespace, agent, ["cilium-dbg", "endpoint", "list", "-o", "json"]) if endpoints else "[]"
-        return Reading(parse(status, listed))
+        try:
+            answers = _asked(api, namespace, agent, parts)
+        except ProcedureError as error:
+            return Reading(None, str(error))
+        left = _leftover(answers) if leftover else None
+        try:
+            listed = answers.text(asking.ENDPOINTS) if endpoints else NO_ENDPOINTS
+            return Reading(parse(answers.text(asking.STATUS), listed), leftover=left)
+        except ProcedureError as error:
+            return Reading(None, str(error), left)
 
     return _each(agents, one)
 
 
 def leftover_rules(api: Api, namespace: str, agents: Iterable[Agent]) -> dict[str, int | str]:
-    """Lines of kube-proxy's that are in each node's iptables (both backends, both families), or why they can't be read.
-
-    The agent shares its node's network namespace, and its image has both backends' programs.
-    """
+    """Lines of kube-proxy's that are in each node's iptables, or why they can't be read."""
 
     def one(agent: Agent) -> int | str:
         try:
-            return sum(rules.leftover(_output(api, namespace, agent, [save]).splitlines()) for save in _SAVES)
+            return _leftover(_asked(api, namespace, agent, asking.RULES))
         except ProcedureError as error:
             return str(error)
 
-    with ThreadPoolExecutor(WORKERS) as pool:
-        agents = list(agents)
-        return dict(zip((agent.node for agent in agents), pool.map(one, agents), strict=True))
+    return _each(agents, one)
 
 
 def restart(api: Api, namespace: str, uids: Iterable[str], *, patience: float, say: Callable[[str], None]) -> None:
@@ -157,27 +171,21 @@ def _at_once(owner: Object, count: int) -> int:
     return max(1, share)
 
 
-def _each(agents: Iterable[Agent], one: Callable[[Agent], Reading]) -> dict[str, Reading]:
-    def guarded(agent: Agent) -> Reading:
-        try:
-            return one(agent)
-        except ProcedureError as error:
-            return Reading(None, str(error))
-
+def _each(agents: Iterable[Agent], one: Callable[[Agent], _Answer]) -> dict[str, _Answer]:
     agents = list(agents)
     with ThreadPoolExecutor(WORKERS) as pool:
-        return dict(zip((agent.node for agent in agents), pool.map(guarded, agents), strict=True))
+        return dict(zip((agent.node for agent in agents), pool.map(one, agents), strict=True))
 
 
-def _output(api: Api, namespace: str, agent: Agent, command: list[str]) -> str:
-    result = api.exec(namespace, agent.pod, CONTAINER, command, timeout=DEADLINE)
-    if result.exit_code:
-        raise ApiError(
-            f"{command[0]} on {agent.node} ended with exit code {result.exit_code}: {result.stderr.strip()[:200]}",
-            status=0,
-            reason="",
-        )
-    return result.stdout
+def _asked(api: Api, namespace: str, agent: Agent, parts: Sequence[Part]) -> Answers:
+    return Answers(agent.node, api.exec(namespace, agent.pod, CONTAINER, asking.command(parts), timeout=DEADLINE))
+
+
+def _leftover(answers: Answers) -> int | str:
+    try:
+        return sum(answers.count(part) for part in asking.RULES)
+    except ProcedureError as error:
+        return str(error)
 
 
 def _agent(pod: Object) -> Agent:

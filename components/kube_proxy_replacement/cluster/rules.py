@@ -25,6 +25,10 @@ _OWN = re.compile(
 """KUBE-FIREWALL, KUBE-KUBELET-CANARY and KUBE-IPTABLES-HINT are the kubelet's, KUBE-ROUTER-*, KUBE-NWPLCY-*
 and KUBE-POD-FW-* are kube-router's."""
 
+OWN_LINE = r'^(:|-A |-A ([^"]|"([^"\\]|\\.)*")* -[jg] )' + _OWN.pattern.replace("(?:", "(") + "( |$)"
+"""What `leftover` counts in an `iptables-save` without counters (a chain, a rule in one, a jump to one), as an extended
+regular expression of POSIX: for `grep -E`, where the rules are. What is quoted is a comment."""
+
 _COUNTERS = re.compile(r"\[\d+:\d+\] ")  # before each rule of `iptables-save -c`
 _COMMENT = re.compile(r' --comment (?:"(?:[^"\\]|\\.)*"|\S+)')
 _TARGET = re.compile(r" (?:-j|-g) (\S+)")

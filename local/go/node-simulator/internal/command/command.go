@@ -71,7 +71,9 @@ var iptablesSave = map[string]program{
 
 var kubeProxyImage = with(iptablesSave, map[string]program{"nft": nft})
 
-var ciliumImage = with(iptablesSave, map[string]program{"cilium-dbg": ciliumDbg, "cilium": ciliumDbg})
+var agentPrograms = with(iptablesSave, map[string]program{"cilium-dbg": ciliumDbg, "cilium": ciliumDbg})
+
+var ciliumImage = with(agentPrograms, map[string]program{"sh": shell})
 
 func with(base, more map[string]program) map[string]program {
 	all := map[string]program{}
