@@ -191,12 +191,16 @@ class Traffic:
         if self._mover:
             self._mover.stop()
             self._mover = None
-        for sender in self._senders:
-            for kind in ("daemonset", "configmap"):
-                self._cluster.kubectl("delete", kind, sender.name, "--ignore-not-found", "--cascade=foreground")
         for name in self._launched:
             self._cluster.end(name)
+        names = [sender.name for sender in self._senders]
         self._senders, self._launched = [], []
+        if names:
+            done = self._cluster.kubectl(
+                "delete", "daemonsets,configmaps", *names, "--ignore-not-found", "--cascade=foreground"
+            )
+            if done.returncode:
+                raise RuntimeError(f"senders couldn't be ended: {done.stderr.strip()}")
 
     def outcomes(self, start: float, end: float, step: str = "") -> Outcomes:
         """What became of the questions of a span, once the last of them has been answered or given up."""
@@ -311,17 +315,17 @@ def _health(lines: list[Line], step: str) -> Health:
 
 def _long_lived(lines: list[Line], step: str) -> LongLived:
     found = LongLived()
-    was: Line | None = None
+    since: float | None = None
     for line in lines:
+        waited = line.milliseconds / 1000
         if line.error:
             found.failures.append(_failure(line, step, line.error))
             found.broken += line.error.startswith("broken")
-        elif was is not None and was.error:
+            since = line.instant if since is None else since
+        elif since is not None:
             found.opened += 1
-        # A line is of the second that began at its instant; a failed one, of when it was noticed.
-        found.longest_gap = max(found.longest_gap, line.milliseconds / 1000)
-        if not line.error and was is not None and was.error:
-            found.longest_gap = max(found.longest_gap, line.instant - was.instant)
-        was = line
-    found.open = int(was is not None and not was.error)
+            waited = max(waited, line.instant - since)
+            since = None
+        found.longest_gap = max(found.longest_gap, waited)
+    found.open = int(since is None)
     return found
