@@ -213,7 +213,7 @@ def daemon_set(name: str, program: Path, arguments: Sequence[str], *, host_netwo
                             ],
                             # Without it the kubelet gives it next to no share of a processor on which the agents
                             # compile, and what is measured is that.
-                            "resources": {"requests": {"cpu": "200m"}},
+                            "resources": {"requests": {"cpu": "100m"}},
                             "volumeMounts": [{"name": "program", "mountPath": "/opt/traffic", "readOnly": True}],
                         }
                     ],
