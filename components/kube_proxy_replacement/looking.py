@@ -165,21 +165,20 @@ class _Look:
             def reading(function: Callable[..., Any], *arguments: Any) -> Any:
                 return pool.submit(function, *arguments)
 
-            its_nodes = reading(nodes.read, api)
             proxy = reading(kube_proxy.find, api)
             services = reading(ServiceTable.read, api)
             kept = reading(record.read, api)
             daemonsets = reading(api.list, "/apis/apps/v1/daemonsets")
             release = reading(helm_release.find, api, settings.namespace, settings.release_name)
-            node_items = reading(api.list, "/api/v1/nodes")
+            node_items = reading(api.list, nodes.LIST)
             config = reading(api.find, f"/api/v1/namespaces/{settings.namespace}/configmaps/cilium-config")
-            self.nodes: nodes.Nodes = its_nodes.result()
             self.proxy: kube_proxy.KubeProxy = proxy.result()
             self.services: ServiceTable = services.result()
             self.record: record.Record | None = kept.result()
             self.daemonsets = daemonsets.result()
             self.release: helm_release.HelmRelease | None = release.result()
             self.node_items = node_items.result()
+            self.nodes = nodes.among(self.node_items)
             self.config: Mapping[str, str] = (config.result() or {}).get("data") or {}
         self.had_kube_proxy = self.proxy.daemonset is not None or bool(self.record and self.record.had_kube_proxy)
         self.ours = bool(before) or (

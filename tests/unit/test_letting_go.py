@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Any
 
 import pytest
@@ -69,8 +70,7 @@ class World(FakeApi):
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(waiting, "POLL", 0)
-    monkeypatch.setattr(waiting.until, "__kwdefaults__", {"poll": 0})
+    monkeypatch.setattr(waiting, "pauses", lambda: repeat(0.0))
     return World()
 
 

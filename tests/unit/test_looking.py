@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from kube_proxy_replacement import looking
-from kube_proxy_replacement.cluster import drift, kube_proxy, kubeadm, record
+from kube_proxy_replacement.cluster import drift, kube_proxy, kubeadm, nodes, record
 from kube_proxy_replacement.cluster.api import Api
 from kube_proxy_replacement.cluster.errors import ApiError, ProcedureError, UnreachableError
 from kube_proxy_replacement.cluster.exec import ExecResult
@@ -244,6 +244,10 @@ class TestNodes:
     def test_the_chart_s_own_tolerations_count(self, world: World, look: Look) -> None:
         self.tainted(world)
         assert look("replace").findings == []
+
+    def test_they_are_listed_once(self, world: World, look: Look) -> None:
+        look("coexist")
+        assert world.calls.count(("LIST", nodes.LIST)) == 1
 
 
 class TestKubeProxy:

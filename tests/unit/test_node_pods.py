@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -115,6 +116,35 @@ class TestOutcomes:
     def test_progress_is_told(self, world: World) -> None:
         world.run("n1", "n2")
         assert world.said[-1] == "reach: 2/2 nodes"
+
+
+class TestManyNodes:
+    @pytest.mark.parametrize("method", ["POST", "DELETE"])
+    def test_their_pods_are_created_and_deleted_some_at_a_time(self, world: World, method: str) -> None:
+        """Each waits until eight are asked for: one after the other, the first would wait for ever."""
+        together = threading.Barrier(8, timeout=10)
+        kubelets = world.on_call
+
+        def wait(asked: str, path: str) -> None:
+            kubelets(asked, path)
+            if asked == method:
+                together.wait()
+
+        world.on_call = wait
+        assert len(world.run(*(f"n{number}" for number in range(8)))) == 8
+
+    def test_one_pod_that_cannot_be_created_is_an_error_and_the_others_are_gone(self, world: World) -> None:
+        denied, kubelets = iter([False, True]), world.on_call
+
+        def refuse(asked: str, path: str) -> None:
+            kubelets(asked, path)
+            if asked == "POST" and next(denied, False):
+                raise forbidden(path)
+
+        world.on_call = refuse
+        with pytest.raises(ApiError, match="403"):
+            world.run(*(f"n{number}" for number in range(20)))
+        assert world.pods() == []
 
 
 class TestPatience:

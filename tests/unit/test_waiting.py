@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice, repeat
 
 import pytest
 
@@ -14,10 +15,11 @@ from .fakes import Clock
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(waiting, "time", clock)
+    monkeypatch.setattr(waiting, "pauses", lambda: repeat(1.0))
     return clock
 
 
-def until(standings: Iterable[Standing], *, patience: float = 10, poll: float = 1) -> tuple[bool, list[str]]:
+def until(standings: Iterable[Standing], *, patience: float = 10) -> tuple[bool, list[str]]:
     """Whether it was done, and what was said; the last standing stays."""
     said: list[str] = []
     left = list(standings)
@@ -25,7 +27,7 @@ def until(standings: Iterable[Standing], *, patience: float = 10, poll: float = 
     def look() -> Standing:
         return left.pop(0) if len(left) > 1 else left[0]
 
-    return waiting.until(look, patience=patience, say=said.append, poll=poll), said
+    return waiting.until(look, patience=patience, say=said.append), said
 
 
 def test_what_is_done_at_once_takes_no_time(clock: Clock) -> None:
@@ -62,4 +64,13 @@ def test_what_stands_is_said_once_and_again_when_it_changes(clock: Clock) -> Non
 
 
 def test_done_wins_over_a_patience_that_has_ended(clock: Clock) -> None:
-    assert until([Standing(False, 0, ""), Standing(True, 1, "")], patience=10, poll=60)[0] is True
+    clock.pace = 60
+    assert until([Standing(False, 0, ""), Standing(True, 1, "")], patience=10)[0] is True
+
+
+def test_pauses_are_short_at_first_and_half_a_second_in_the_end() -> None:
+    found = list(islice(waiting.pauses(), 10))
+    assert found == sorted(found)
+    assert found[0] <= 0.1
+    assert sum(found[:3]) < 0.5
+    assert set(found[5:]) == {0.5}

@@ -10,8 +10,11 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
+from . import waiting
 from .api import Api, Object
 from .errors import ApiError, ProcedureError
 from .nodes import Node
@@ -20,8 +23,10 @@ NAMESPACE = "kube-system"
 TASK_LABEL = "kube-proxy-replacement/task"
 _COLLECTION = f"/api/v1/namespaces/{NAMESPACE}/pods"
 _AT_ONCE = 100
-_POLL = 0.3
+_REQUESTS_AT_ONCE = 8
 _LONGEST = 400
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -57,31 +62,32 @@ def run(
     nodes = list(nodes)
     remove_all(api, task)
     outcomes: dict[str, Outcome] = {}
-    waiting: dict[str, Node] = {}
+    running: dict[str, Node] = {}
     queue = list(nodes)
     progress = time.monotonic()
+    pauses = waiting.pauses()
     try:
         while len(outcomes) < len(nodes):
-            while queue and len(waiting) < _AT_ONCE:
-                node = queue.pop(0)
-                created_or_there(api, _COLLECTION, _pod(task, node, spec(node)))
-                waiting[pod_name(task, node)] = node
-            ended = _ended(api, task, waiting)
+            room = _AT_ONCE - len(running)
+            batch, queue = queue[:room], queue[room:]
+            _together(lambda node: created_or_there(api, _COLLECTION, _pod(task, node, spec(node))), batch)
+            running |= {pod_name(task, node): node for node in batch}
+            ended = _ended(api, task, running)
             for pod, outcome in ended:
-                outcomes[waiting.pop(pod["metadata"]["name"]).name] = outcome
-                _delete(api, pod)
+                outcomes[running.pop(pod["metadata"]["name"]).name] = outcome
+            _together(lambda pod: _delete(api, pod), [pod for pod, _ in ended])
             if ended:
                 progress = time.monotonic()
                 say(f"{task}: {len(outcomes)}/{len(nodes)} nodes")
             elif time.monotonic() - progress > timeout:
                 pods = {pod["metadata"]["name"]: pod for pod in _list(api, task)}
-                for name, node in waiting.items():
+                for name, node in running.items():
                     outcomes[node.name] = Outcome(False, _stuck(pods.get(name), timeout))
                 for node in queue:
                     outcomes[node.name] = Outcome(False, "its pod wasn't started: those before it don't end")
                 return outcomes
             else:
-                time.sleep(_POLL)
+                time.sleep(next(pauses))
     finally:
         remove_all(api, task)
     return outcomes
@@ -89,16 +95,17 @@ def run(
 
 def remove_all(api: Api, task: str) -> None:
     """Deletes this task's pods and waits until they are gone (a node that isn't Ready keeps its own)."""
-    for pod in _list(api, task):
-        _delete(api, pod)
+    _together(lambda pod: _delete(api, pod), _list(api, task))
     deadline = time.monotonic() + 30
-    while _list(api, task):
+    for pause in waiting.pauses():
+        if not _list(api, task):
+            return
         if time.monotonic() > deadline:
             raise ProcedureError(
                 f"Pods of an earlier run (label {TASK_LABEL}={task} in {NAMESPACE}) don't go away; something holds "
                 "them (a finalizer?). Look at them (kubectl -n kube-system get pods), then run again."
             )
-        time.sleep(_POLL)
+        time.sleep(pause)
 
 
 def pod_name(task: str, node: Node) -> str:
@@ -128,6 +135,13 @@ def _pod(task: str, node: Node, spec: Object) -> Object:
     }
 
 
+def _together(function: Callable[[_Item], object], items: Iterable[_Item]) -> None:
+    """For each item, some at a time; the first error of all is raised when every one has been tried."""
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+        for _ in pool.map(function, items):
+            pass
+
+
 def _list(api: Api, task: str) -> list[Object]:
     return api.list(_COLLECTION, labelSelector=f"{TASK_LABEL}={task}")
 
@@ -136,11 +150,11 @@ def _delete(api: Api, pod: Object) -> None:
     api.delete(f"{_COLLECTION}/{pod['metadata']['name']}", uid=pod["metadata"]["uid"], grace_seconds=0)
 
 
-def _ended(api: Api, task: str, waiting: Mapping[str, Node]) -> list[tuple[Object, Outcome]]:
+def _ended(api: Api, task: str, running: Mapping[str, Node]) -> list[tuple[Object, Outcome]]:
     found: list[tuple[Object, Outcome]] = []
     for pod in _list(api, task):
         name, phase = pod["metadata"]["name"], pod.get("status", {}).get("phase")
-        if name in waiting and phase in ("Succeeded", "Failed"):
+        if name in running and phase in ("Succeeded", "Failed"):
             found.append((pod, Outcome(phase == "Succeeded", "" if phase == "Succeeded" else _failure(pod))))
     return found
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .api import Api, Object
+
+LIST = "/api/v1/nodes"
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,12 @@ class Nodes:
 
 def read(api: Api) -> Nodes:
     """Every Linux node, sorted by name."""
-    found = [_node(item) for item in api.list("/api/v1/nodes") if _runs_agents(item)]
+    return among(api.list(LIST))
+
+
+def among(items: Iterable[Object]) -> Nodes:
+    """The Linux nodes among what the API server sent for `LIST`, sorted by name."""
+    found = [_node(item) for item in items if _runs_agents(item)]
     return Nodes(tuple(sorted(found, key=lambda node: node.name)))
 
 

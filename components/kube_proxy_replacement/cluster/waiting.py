@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-POLL = 0.5
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 0.5
+_GROWTH = 1.5
 
 
 class Standing(NamedTuple):
@@ -23,14 +24,22 @@ class Standing(NamedTuple):
     text: str
 
 
-def until(look: Callable[[], Standing], *, patience: float, say: Callable[[str], None], poll: float = POLL) -> bool:
+def pauses() -> Iterator[float]:
+    """Seconds to wait before each next look: short at first, as much is done within a second, then half a second."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+
+
+def until(look: Callable[[], Standing], *, patience: float, say: Callable[[str], None]) -> bool:
     """Looks until it is done, or the measure hasn't grown for `patience` seconds.
 
     Returns: False where the patience ended first.
     """
     best: int | None = None
     last, since = "", time.monotonic()
-    while True:
+    for pause in pauses():
         standing = look()
         if standing.text and standing.text != last:
             last = standing.text
@@ -40,5 +49,6 @@ def until(look: Callable[[], Standing], *, patience: float, say: Callable[[str],
         if best is None or standing.measure > best:
             best, since = standing.measure, time.monotonic()
         elif time.monotonic() - since > patience:
-            return False
-        time.sleep(poll)
+            break
+        time.sleep(pause)
+    return False
