@@ -1,6 +1,7 @@
 """Who asks what, and how often: the streams of traffic, and the pods that send them."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +61,8 @@ class Sender:
         """Where a pod of it writes its outcomes, by its node's name for $(NODE)."""
         return f"{self.name}-$(NODE).txt"
 
-    def objects(self, program: Path, results: Path, until: float) -> list[Object]:
-        """The DaemonSet and its ConfigMap; outcomes go to a folder of this machine's."""
+    def objects(self, program: Path, results: Path, until: float, seconds: float) -> list[Object]:
+        """The DaemonSet and its ConfigMap; outcomes go to a folder of this machine's. For the bounds, see `spec`."""
         daemon = daemon_set(
             self.name,
             program,
@@ -78,13 +79,13 @@ class Sender:
             {"name": "spec", "configMap": {"name": self.name}},
         ]
         metadata = {"name": self.name, "namespace": NAMESPACE}
-        data = {"spec.json": spec(self.streams, until)}
+        data = {"spec.json": spec(self.streams, until, seconds)}
         return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}, daemon]
 
 
-def spec(streams: Iterable[Stream], until: float, count: int = 1_000_000) -> str:
-    """What `traffic probe` reads: at most so many questions each, and none after an instant."""
-    asked = [vars(stream) | {"count": count, "timeout": TIMEOUT} for stream in streams]
+def spec(streams: Iterable[Stream], until: float, seconds: float) -> str:
+    """What `traffic probe` reads: no more questions than so many seconds have room for, and none after an instant."""
+    asked = [vars(its) | {"count": math.ceil(its.rate * seconds), "timeout": TIMEOUT} for its in streams]
     return json.dumps({"until": until, "streams": asked})
 
 

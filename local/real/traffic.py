@@ -159,7 +159,7 @@ class Traffic:
             seconds: After so many all senders end by themselves.
         """
         self._cluster, self._folder = cluster, folder
-        self._until = time.time() + seconds
+        self._seconds, self._until = seconds, time.time() + seconds
         self._launched: list[str] = []
         self._senders: list[Sender] = []
         self._mover: Mover | None = None
@@ -177,7 +177,9 @@ class Traffic:
             files.append(self._launch(its, streams.outside(numbers, its)))
             for sender in streams.senders(its):
                 self._senders.append(sender)
-                for thing in sender.objects(workload.program().parent, self._folder.absolute(), self._until):
+                for thing in sender.objects(
+                    workload.program().parent, self._folder.absolute(), self._until, self._seconds
+                ):
                     self._cluster.api.create(thing)
                 files += [self._folder / sender.file.replace("$(NODE)", node.name) for node in self._cluster.nodes]
         deadline = time.monotonic() + _SECONDS
@@ -209,7 +211,7 @@ class Traffic:
 
     def _launch(self, name: str, asked: Sequence[streams.Stream]) -> Path:
         file, spec = self._folder / f"outside-{name}.txt", self._folder / f"outside-{name}.json"
-        spec.write_text(streams.spec(asked, self._until))
+        spec.write_text(streams.spec(asked, self._until, self._seconds))
         launched = f"traffic-{name}"
         command = [str(workload.program()), "probe", "-source", "outside", str(file), str(spec)]
         self._cluster.launch(launched, self._cluster.outside(command))

@@ -3,6 +3,7 @@
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -85,7 +86,8 @@ def ask(into: Into, kind: Way, address: str) -> str:
 
 def _once(into: Into, asked: Iterable[Stream]) -> list[str]:
     """Each new connection and query once; the outcomes' lines."""
-    text = streams.spec((stream for stream in asked if stream.kind != "long"), time.time() + 60, count=1)
+    once = [replace(stream, rate=1) for stream in asked if stream.kind != "long"]
+    text = streams.spec(once, time.time() + _SECONDS, seconds=1)
     done = subprocess.run(
         into([str(program()), "probe", "-", "/dev/stdin"]), input=text, capture_output=True, text=True, check=False
     )

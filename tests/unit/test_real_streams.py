@@ -100,11 +100,12 @@ def test_the_control_goes_past_every_service() -> None:
 
 @pytest.mark.parametrize("sender", [*streams.senders("host"), *streams.senders("pod")], ids=lambda its: its.name)
 def test_a_sender_has_its_spec_and_its_folder(sender: streams.Sender) -> None:
-    config, daemon = sender.objects(PROGRAM, Path("/results-here"), 1234.5)
+    config, daemon = sender.objects(PROGRAM, Path("/results-here"), 1234.5, 60)
     spec = json.loads(config["data"]["spec.json"])
     assert spec["until"] == 1234.5
     assert [stream["name"] for stream in spec["streams"]] == [stream.name for stream in sender.streams]
-    assert all(stream["timeout"] == 3.0 and stream["count"] > 0 for stream in spec["streams"])
+    assert all(stream["timeout"] == 3.0 for stream in spec["streams"])
+    assert [stream["count"] for stream in spec["streams"]] == [60 * stream.rate for stream in sender.streams]
     pod = daemon["spec"]["template"]["spec"]
     [container] = pod["containers"]
     mounts = {its["mountPath"]: its["name"] for its in container["volumeMounts"]}
