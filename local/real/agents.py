@@ -34,35 +34,40 @@ class Change:
 
 
 class Watch:
-    """A thread that asks every node's agent twice a second, and writes down each change."""
+    """Asks every node's agent twice a second, each in a thread of its own, and writes down each change."""
 
     def __init__(self, nodes: Sequence[Node], file: Path) -> None:
-        self._nodes, self._file = nodes, file
+        self._file = file
         self._changes: list[Change] = []
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="agents", daemon=True)
+        self._threads = [threading.Thread(target=self._run, args=(node,), daemon=True) for node in nodes]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         self._end.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def changes(self) -> list[Change]:
         """Up to now, oldest first."""
-        return list(self._changes)
+        return sorted(self._changes, key=lambda its: its.instant)
 
-    def _run(self) -> None:
-        last: dict[str, tuple[str, str]] = {}
-        with self._file.open("w", buffering=1) as file:
-            while not self._end.wait(_EVERY):
-                for node in self._nodes:
-                    instant, said = time.time(), _ask(node)
-                    if last.get(node.name) != said:
-                        last[node.name] = said
-                        self._changes.append(Change(instant, node.name, *said))
-                        file.write(f"{instant:.3f} {node.name} {said[0] or '-'} {said[1]}\n")
+    def _run(self, node: Node) -> None:
+        last = None
+        while not self._end.wait(_EVERY):
+            try:
+                now = _ask(node)
+            except TimeoutError:
+                # Busy, as agents are while they compile: what it said last holds.
+                continue
+            if now != last:
+                last, change = now, Change(time.time(), node.name, *now)
+                self._changes.append(change)
+                with self._file.open("a") as file:
+                    file.write(f"{change.instant:.3f} {change.node} {change.mode or '-'} {change.state}\n")
 
 
 def settled(changes: Sequence[Change], mode: str, start: float, end: float) -> dict[str, float | None]:
@@ -87,9 +92,12 @@ def settled(changes: Sequence[Change], mode: str, start: float, end: float) -> d
 
 
 def _ask(node: Node) -> tuple[str, str]:
+    """Mode and state; raises TimeoutError where it's too busy to answer."""
     try:
         client = _Connection(node.inside(_SOCKET))
         health, endpoints = client.read("/v1/healthz"), client.read("/v1/endpoint")
+    except TimeoutError:
+        raise
     except (OSError, http.client.HTTPException, RuntimeError, ValueError):
         return "", SILENT
     return said(health, endpoints)
@@ -120,7 +128,7 @@ class _Connection(http.client.HTTPConnection):
 
     def read(self, path: str) -> Any:
         try:
-            self.request("GET", path, headers={"brief": "true"} if path == "/v1/healthz" else {})
+            self.request("GET", path)
             answer = self.getresponse()
             body = answer.read()
         finally:
