@@ -1,0 +1,126 @@
+"""The table: this program beside the manual way, and whether the bounds held."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from local.real.explained import BACK, THERE, sorted_out
+from local.real.figures import Figures, kinds
+
+Legs = Mapping[str, Figures]
+"""A way's figures: of the leg there, and of the leg back."""
+
+_TITLES: Final = {THERE: "switch-over", BACK: "switch-back"}
+_MODES: Final = {THERE: "replaces", BACK: "has let go"}
+_WIDTH: Final = 44
+_COLUMN: Final = 24
+_SHOWN: Final = 12
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which bounds didn't hold, in words; and what is explained, by leg."""
+
+    broken: tuple[str, ...]
+    explained: tuple[str, ...]
+    unexplained: tuple[str, ...]
+
+    @property
+    def line(self) -> str:
+        """The last line."""
+        return f"bounds: NOT held: {'; '.join(self.broken)}" if self.broken else "bounds: all held"
+
+
+def text(program: Legs, manual: Legs) -> str:
+    """The table."""
+    lines: list[str] = []
+    for leg, title in _TITLES.items():
+        if leg not in program and leg not in manual:
+            continue
+        lines += ["", f"{title:{_WIDTH}}{'this program':>{_COLUMN}}{'manual way':>{_COLUMN}}"]
+        sides = [way.get(leg) for way in (program, manual)]
+        lines += [_row(name, sides, cell) for name, cell in _rows(leg, [its for its in sides if its])]
+    return "\n".join(lines[1:])
+
+
+def verdict(program: Legs, manual: Legs, faults: Iterable[str] = ()) -> Verdict:
+    """
+    Args:
+        faults: steps of the program's that didn't end as they must.
+    """
+    broken, explained, unexplained = list(faults), [], []
+    for leg, title in _TITLES.items():
+        figures, other = program.get(leg), manual.get(leg)
+        if figures is None or other is None:
+            broken.append(f"{title}: not taken to its end")
+            continue
+        known, left = sorted_out(figures, leg)
+        explained += [f"{title}: {len(its)} × {of.title} ({of.where})" for of, its in known]
+        if left:
+            broken.append(f"{title}: {len(left)} failures that nothing explains")
+            unexplained += [
+                f"{title}: +{its.instant - figures.start:.2f} s {its.stream}: {its.error}" for its in left[:_SHOWN]
+            ]
+        if figures.last_settled is None:
+            broken.append(f"{title}: not every node's agent {_MODES[leg]}")
+        broken += [f"{title}: {count} foreign rules lost on {node}" for node, count in figures.lost.items() if count]
+        for what, mine, its in (
+            ("failed requests", len(figures.requests), len(other.requests)),
+            ("broken connections", len(figures.connections), len(other.connections)),
+        ):
+            if mine > its:
+                broken.append(f"{title}: {mine} {what}, {its} the manual way")
+    there, back = program.get(THERE), program.get(BACK)
+    if there:
+        broken += [f"switch-over: {count} rules left on {node}" for node, count in there.rules.items() if count]
+    if back:
+        broken += [f"switch-back: no rule on {node}" for node, count in back.rules.items() if not count]
+    return Verdict(tuple(broken), tuple(explained), tuple(unexplained))
+
+
+Cell = Callable[[Figures], str]
+
+
+def _rows(leg: str, sides: list[Figures]) -> list[tuple[str, Cell]]:
+    nodes = sorted({node for its in sides for node in its.silent})
+    errors = sorted({kind for its in sides for kind in kinds(its.requests)})
+    rows: list[tuple[str, Cell]] = [
+        ("time until the last command ended", lambda its: f"{its.seconds:.1f} s"),
+        (
+            f"last agent {_MODES[leg]}, every endpoint ready",
+            lambda its: "never" if its.last_settled is None else f"{its.last_settled:.1f} s",
+        ),
+        ("new connections and queries sent", lambda its: f"{its.outcomes.sent:,}"),
+        ("  failed", lambda its: f"{len(its.requests):,}"),
+        *((f"    {kind}", _of_kind(kind)) for kind in errors),
+        ("  answered after more than 1 s", lambda its: f"{its.outcomes.late:,}"),
+        ("  longest gap of a stream", lambda its: f"{its.outcomes.longest_gap:.1f} s"),
+        ("long-lived connections broken", lambda its: f"{len(its.connections):,} of {its.open_before}"),
+        *((f"port 10256 silent, {node}", _silent(node)) for node in nodes),
+        *((f"kube-proxy's rules afterwards, {node}", _count("rules", node)) for node in nodes),
+        *((f"foreign rules lost, {node}", _count("lost", node)) for node in nodes),
+        ("control, past every Service: failed, late, sent", _control),
+    ]
+    return rows
+
+
+def _row(name: str, sides: list[Figures | None], cell: Cell) -> str:
+    return f"{name:{_WIDTH}}" + "".join(f"{cell(its) if its else '–':>{_COLUMN}}" for its in sides)
+
+
+def _of_kind(kind: str) -> Cell:
+    return lambda its: f"{kinds(its.requests).get(kind, 0):,}"
+
+
+def _silent(node: str) -> Cell:
+    return lambda its: f"{its.silent[node]:.1f} s" if node in its.silent else "–"
+
+
+def _count(what: str, node: str) -> Cell:
+    return lambda its: str(getattr(its, what).get(node, "–"))
+
+
+def _control(figures: Figures) -> str:
+    every = figures.outcomes.control.values()
+    failed, late, sent = (sum(getattr(its, name) for its in every) for name in ("failed", "late", "sent"))
+    return f"{failed:,}, {late:,}, {sent:,}"

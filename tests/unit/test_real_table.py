@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from local.real import table
+from local.real.explained import BACK, THERE
+from local.real.figures import Figures, kind
+from local.real.traffic import Failure, Health, LongLived, Outcome, Outcomes
+
+START = 1000.0
+OUTSIDE = "outside>cluster-host/long@node-1"
+
+
+def failure(stream: str, error: str, after: float = 5.0) -> Failure:
+    source, _, target = stream.partition(">")
+    return Failure(START + after, "a step", stream, source, target, "node-1", 3000, error)
+
+
+def leg(*failures: Failure, rules: int = 0, lost: int = 0, settled: float | None = 30.0) -> Figures:
+    outcomes = Outcomes(
+        streams={"outside>local-host@node-1": Outcome(sent=100)},
+        long_lived={OUTSIDE: LongLived(open=1)},
+        health={"node-1": Health(asked=50, silent=7.5)},
+        control={"node-1": Outcome(sent=10)},
+    )
+    for its in failures:
+        if its.stream.endswith("/long@node-1"):
+            outcomes.long_lived.setdefault(its.stream, LongLived()).failures.append(its)
+        else:
+            outcomes.streams.setdefault(its.stream, Outcome()).failures.append(its)
+    return Figures(START, 60.0, {"node-1": settled}, outcomes, {"node-1": rules}, {"node-1": lost})
+
+
+def legs(there: Figures | None = None, back: Figures | None = None) -> dict[str, Figures]:
+    return {THERE: there or leg(), BACK: back or leg(rules=90)}
+
+
+WORSE = failure("outside>local-host@node-1", "connection refused")
+RESET = failure(OUTSIDE, "broken: read: connection reset by peer")
+
+
+def test_a_way_without_a_failure_holds_every_bound() -> None:
+    found = table.verdict(legs(), legs())
+    assert (found.broken, found.line) == ((), "bounds: all held")
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        (leg(WORSE), "1 failures that nothing explains"),
+        (leg(rules=3), "3 rules left on node-1"),
+        (leg(lost=2), "2 foreign rules lost on node-1"),
+        (leg(settled=None), "not every node's agent replaces"),
+    ],
+)
+def test_what_breaks_a_bound_is_said_in_the_last_line(there: Figures, words: str) -> None:
+    found = table.verdict(legs(there), legs(leg(WORSE)))
+    assert found.line.startswith("bounds: NOT held: switch-over: ")
+    assert words in found.line
+
+
+def test_a_way_back_without_rules_breaks_a_bound() -> None:
+    assert "switch-back: no rule on node-1" in table.verdict(legs(back=leg(rules=0)), legs()).line
+
+
+def test_a_step_that_failed_breaks_a_bound() -> None:
+    assert "pulumi up, replace: exit 1" in table.verdict(legs(), legs(), ["pulumi up, replace: exit 1"]).line
+
+
+@pytest.mark.parametrize("missing", [THERE, BACK])
+def test_a_leg_that_was_not_taken_breaks_a_bound(missing: str) -> None:
+    taken = {name: its for name, its in legs().items() if name != missing}
+    assert "not taken to its end" in table.verdict(taken, legs()).line
+    assert "not taken to its end" in table.verdict(legs(), taken).line
+
+
+def test_a_reset_connection_is_explained_once() -> None:
+    manual = legs(leg(RESET, RESET))
+    once = table.verdict(legs(leg(RESET)), manual)
+    assert once.broken == ()
+    assert len(once.explained) == 1
+    assert "docs/connections.md" in once.explained[0]
+    twice = table.verdict(legs(leg(RESET, replace(RESET, instant=START + 9))), manual)
+    assert "1 failures that nothing explains" in twice.line
+    assert any(OUTSIDE in line for line in twice.unexplained)
+
+
+def test_what_is_explained_still_may_not_be_more_than_the_manual_ways() -> None:
+    found = table.verdict(legs(leg(RESET)), legs())
+    assert found.broken == ("switch-over: 1 broken connections, 0 the manual way",)
+
+
+def test_a_moving_endpoint_is_explained_until_the_last_agent_has_switched() -> None:
+    moving = "outside>moving@node-1"
+    manual = legs(leg(*[failure(moving, "no answer") for _ in range(9)]))
+    inside = table.verdict(legs(leg(failure(moving, "no answer", after=29))), manual)
+    after = table.verdict(legs(leg(failure(moving, "no answer", after=36))), manual)
+    assert (len(inside.broken), len(after.broken)) == (0, 1)
+
+
+def test_a_broken_connection_that_could_not_be_opened_again_is_a_failed_request() -> None:
+    again = failure(OUTSIDE, "not opened: connection refused")
+    its = leg(RESET, again)
+    assert (its.connections, its.requests) == ([RESET], [again])
+
+
+def test_errors_have_the_names_of_the_table() -> None:
+    assert kind("read tcp 10.10.0.200:4: connection reset by peer") == "reset"
+    assert kind("dial tcp 10.10.0.11:30001: i/o timeout") == "no answer in 3 s"
+    assert kind("node-2:18080 answered, on another node") == "wrong server"
+    assert kind("something new") == "something new"
+
+
+def test_the_table_has_both_ways_side_by_side() -> None:
+    text = table.text(legs(leg(WORSE)), legs(leg(WORSE, WORSE, WORSE)))
+    cells = {line[:44].strip(): line[44:].split() for line in text.splitlines()}
+    assert cells["refused"] == ["1", "3"]
+    assert cells["port 10256 silent, node-1"] == ["7.5", "s", "7.5", "s"]
