@@ -113,12 +113,26 @@ class TestWhichNodes:
         assert world.uncleaned == frozenset()
 
     def test_nodes_that_are_cleaned_already_are_left_out(self, world: World) -> None:
+        world.cleaned = {"n1", "n3"}
         world.clean(backup(uncleaned=frozenset({"uid-of-n2"})))
         assert set(world.pods()) == {"n2"}
 
     def test_where_all_are_cleaned_no_pod_is_made_and_nothing_written(self, world: World) -> None:
+        world.cleaned = {"n1", "n2", "n3"}
         world.clean(backup(uncleaned=frozenset()))
         assert world.changes() == []
+
+    def test_rules_that_have_come_back_to_a_cleaned_node_are_cleaned_again(self, world: World) -> None:
+        world.cleaned = {"n1", "n2"}
+        world.clean(backup(uncleaned=frozenset()))
+        assert set(world.pods()) == {"n3"}
+        assert world.uncleaned == frozenset()
+
+    def test_a_cleaned_node_whose_rules_cannot_be_read_is_left_as_it_is(self, world: World) -> None:
+        world.cleaned = {"n1", "n3"}
+        world.stays = {"n2": ExecResult("", "no such file", 1)}
+        world.clean(backup(uncleaned=frozenset()))
+        assert world.pods() == {}
 
     def test_no_node_is_touched_without_a_switched_agent(self, world: World) -> None:
         world.clean(backup(), "n1", "n3")

@@ -13,12 +13,15 @@ from kube_proxy_replacement.cluster.exec import ExecResult
 from kube_proxy_replacement.cluster.helm_release import HelmRelease
 from kube_proxy_replacement.cluster.record import Record, bare
 
-from .fakes import FakeApi, agent_answers, agent_pod, agents_daemon_set, config_map, kubeadm_objects, node
+from .fakes import FakeApi, agent_answers, agent_pod, agents_daemon_set, config_map, kubeadm_objects, node, sample
 
 CONFIG = "/api/v1/namespaces/kube-system/configmaps/cilium-config"
 KUBEADM = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 PODS = "/api/v1/namespaces/kube-system/pods"
-RENDERED = {"kube-proxy-replacement": "true", "cluster-id": "0"}
+RENDERED = {"kube-proxy-replacement": "true", "cluster-id": "0", "enable-ipv4": "true"}
+STALE = "cilium-1.20.2-iptables-save-stale.txt"
+ATTACHED = "bpftool-7.1-links-switched.json"
+DETACHED = "bpftool-7.1-links-detached.json"  # everything at eth0, and connect6
 STARTED = "2026-11-01T10:00:00Z"
 
 
@@ -28,12 +31,15 @@ class World(FakeApi):
     Attributes:
         kept, release: what the record and Helm say.
         says: what each node's agent says; an exception is raised.
+        saves, links: what iptables-nft-save and bpftool print on a node, where it isn't what a run leaves.
     """
 
     def __init__(self, mode: str = "replace") -> None:
         super().__init__()
         self.mode = mode
         self.says: dict[str, Any] = {}
+        self.saves: dict[str, str] = {}
+        self.links: dict[str, str] = {}
         objects = kubeadm_objects()
         self.kept: Record | None = Record(
             cluster="uid-a",
@@ -54,10 +60,13 @@ class World(FakeApi):
         self.on_exec = self._answer
 
     def _answer(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> ExecResult:
-        says = self.says.get(pod.split("-")[1], "replace" if self.mode == "replace" else "kube-proxy")
+        name = pod.split("-")[1]
+        says = self.says.get(name, "replace" if self.mode == "replace" else "kube-proxy")
         if isinstance(says, Exception):
             raise says
-        return agent_answers(command, says)
+        if command[0] == "bpftool":
+            return ExecResult(self.links.get(name, sample(ATTACHED)), "", 0)
+        return agent_answers(command, says, saves=self.saves.get(name, ""))
 
     def edit(self, when: str = "2026-11-01T12:00:00Z", **data: str | None) -> None:
         """Someone edits cilium-config by hand, and the API server notes when; None takes a key away."""
@@ -123,6 +132,11 @@ WRONG_SWITCHED: list[tuple[Callable[[World], None], list[str]]] = [
         ["n2: its leftover rules"],
     ),
     (lambda world: world.says.update(n1="kube-proxy"), ["n1: its agent says KubeProxyReplacement: False"]),
+    (lambda world: world.saves.update(n2=sample(STALE)), ["n2: 93 lines of kube-proxy's rules are in its kernel"]),
+    (
+        lambda world: world.links.update(n1=sample(ATTACHED).replace("cgroup_inet4_connect", "cgroup_device")),
+        ["n1: no eBPF program hangs at cgroup_inet4_connect"],
+    ),
 ]
 WRONG_BESIDE: list[tuple[Callable[[World], None], list[str]]] = [
     (without(kube_proxy.DAEMONSET), ["DaemonSet is gone"]),
@@ -209,6 +223,28 @@ class TestWhatIsNot:
         found = switched.look()
         assert replace(found, unreadable={}) == NOTHING
         assert found.unreadable == {"n1": "no answer within 30 s"}
+
+    def test_rules_where_kube_proxy_is_back_or_never_was_are_no_finding_of_their_own(self, switched: World) -> None:
+        switched.saves = {"n1": sample(STALE)}
+        put_back("daemonset")(switched)
+        assert switched.look().findings == ("kube-proxy's DaemonSet is back",)
+        del switched.objects[kube_proxy.DAEMONSET]
+        switched.kept = Record(cluster="uid-a", release="kube-system/cilium")
+        assert switched.look() == NOTHING
+
+    def test_a_node_that_is_to_be_cleaned_anyway_is_named_once(self, switched: World) -> None:
+        switched.saves = {"n1": sample(STALE)}
+        switched.kept = replace(switched.kept, uncleaned=frozenset({"uid-of-n1"}))  # type: ignore[type-var]
+        assert switched.look().findings == ("n1: its leftover rules aren't cleaned yet",)
+
+    @pytest.mark.parametrize("said", ["[]", "Error: can't get next link: Operation not permitted"])
+    def test_a_node_whose_links_are_not_known_misses_none(self, switched: World, said: str) -> None:
+        switched.links = {"n1": said}
+        assert switched.look() == NOTHING
+
+    def test_beside_kube_proxy_rules_and_no_programs_are_as_they_should_be(self, beside: World) -> None:
+        beside.saves, beside.links = {"n1": sample(STALE)}, {"n1": "[]"}
+        assert beside.look() == NOTHING
 
     def test_a_kube_proxy_that_never_mounted_a_config_map_misses_none(self, beside: World) -> None:
         del beside.objects[kube_proxy.CONFIGMAP]
@@ -311,6 +347,18 @@ class TestRestart:
     def test_an_agent_of_the_wrong_mode_is_restarted(self, switched: World) -> None:
         switched.says["n2"] = "kube-proxy"
         assert switched.look().restart == ("uid-of-cilium-n2-a",)
+
+    def test_an_agent_whose_programs_were_taken_off_is_restarted(self, switched: World) -> None:
+        switched.links = {"n2": sample(DETACHED)}
+        switched.edit(**{"enable-ipv6": "true"}, when="2026-10-01T00:00:00Z")
+        switched.release = replace(switched.release, config=switched.objects[CONFIG]["data"])  # type: ignore[type-var]
+        found = switched.look()
+        assert found.findings == ("n2: no eBPF program hangs at cgroup_inet6_connect, cil_from_netdev at eth0",)
+        assert found.restart == ("uid-of-cilium-n2-a",)
+
+    def test_rules_that_have_come_back_restart_nobody(self, switched: World) -> None:
+        switched.saves = {"n2": sample(STALE)}
+        assert switched.look().restart == ()
 
     def test_one_that_a_rollout_will_restart_is_left_to_it(self, switched: World) -> None:
         switched.says["n2"] = "kube-proxy"

@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from . import asking, waiting
+from . import asking, hooks, waiting
 from .agent_reading import NO_ENDPOINTS, AgentReading, parse
 from .api import Api, Object
 from .asking import Answers, Part
 from .errors import ProcedureError
+from .hooks import Hooks
 from .reach import is_ready
 from .waiting import Standing
 
@@ -58,11 +59,13 @@ class Reading:
     Attributes:
         answer, error: exactly one of the two is set.
         leftover: lines of kube-proxy's in its node's iptables, or why they can't be read; None where it wasn't asked.
+        hooks: where Cilium's programs hang on its node; None where that isn't known or wasn't asked.
     """
 
     answer: AgentReading | None
     error: str = ""
     leftover: int | str | None = None
+    hooks: Hooks | None = None
 
 
 def pods(api: Api, namespace: str) -> list[Object]:
@@ -95,15 +98,23 @@ def revision(api: Api, namespace: str, owner: Object) -> str:
 
 
 def read(
-    api: Api, namespace: str, agents: Iterable[Agent], *, endpoints: bool = True, leftover: bool = False
+    api: Api,
+    namespace: str,
+    agents: Iterable[Agent],
+    *,
+    endpoints: bool = True,
+    leftover: bool = False,
+    attached: bool = False,
 ) -> dict[str, Reading]:
     """Reads these agents, many at a time; one that can't be read is a Reading with the reason.
 
     Args:
         endpoints: whether to ask for the endpoints too; without them no reading says *switched*.
         leftover: whether to count kube-proxy's rules on their nodes too.
+        attached: whether to look where Cilium's programs hang on their nodes too.
     """
     parts = [asking.STATUS, *([asking.ENDPOINTS] if endpoints else []), *(asking.RULES if leftover else [])]
+    parts += [hooks.LINKS] if attached else []
 
     def one(agent: Agent) -> Reading:
         if not agent.ready:
@@ -115,7 +126,8 @@ def read(
         left = _leftover(answers) if leftover else None
         try:
             listed = answers.text(asking.ENDPOINTS) if endpoints else NO_ENDPOINTS
-            return Reading(parse(answers.text(asking.STATUS), listed), leftover=left)
+            its = parse(answers.text(asking.STATUS), listed)
+            return Reading(its, leftover=left, hooks=_hooks(answers) if attached else None)
         except ProcedureError as error:
             return Reading(None, str(error), left)
 
@@ -186,6 +198,14 @@ def _leftover(answers: Answers) -> int | str:
         return sum(answers.count(part) for part in asking.RULES)
     except ProcedureError as error:
         return str(error)
+
+
+def _hooks(answers: Answers) -> Hooks | None:
+    """None where the agent's bpftool, or its kernel, doesn't say: then nothing is known to be missing."""
+    try:
+        return hooks.parse(answers.text(hooks.LINKS))
+    except ProcedureError:
+        return None
 
 
 def _agent(pod: Object) -> Agent:

@@ -27,7 +27,7 @@ def clean(
     timeout: float,
     say: Callable[[str], None],
 ) -> Record:
-    """Cleans the nodes that aren't cleaned yet, and notes in the record which still aren't.
+    """Cleans the nodes that aren't cleaned yet or have such rules again; notes in the record which still aren't.
 
     Args:
         backup: the record; its DaemonSet says which image.
@@ -39,7 +39,13 @@ def clean(
     if backup.daemonset is None:
         say("this cluster had no kube-proxy: there are no rules to clean")
         return backup
-    todo = [node for node in nodes if node.uid in backup.uncleaned and node.name in switched]
+    present = [node for node in nodes if node.name in switched]
+    done = [switched[node.name] for node in present if node.uid not in backup.uncleaned]
+    # rules that have come back since (somebody's rescue, a kube-proxy that ran for a while) are in no record
+    back = {
+        name for name, count in agents.leftover_rules(api, namespace, done).items() if isinstance(count, int) and count
+    }
+    todo = [node for node in present if node.uid in backup.uncleaned or node.name in back]
     if not todo:
         say(f"leftover rules: none are left on {len(nodes)} nodes")
         return backup

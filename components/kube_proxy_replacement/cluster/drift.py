@@ -10,7 +10,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from . import agents, kubeadm, record, scheduling
+from . import agents, hooks, kubeadm, record, scheduling
+from .agents import Agent, Reading
 from .api import Api, Object
 from .helm_release import HelmRelease
 from .kube_proxy import KubeProxy
@@ -84,7 +85,9 @@ def look(
         _there(proxy, found)
     config = api.find(f"/api/v1/namespaces/{namespace}/configmaps/{_CONFIG}")
     edited = _configuration(config, namespace, release, found)
-    _agents(api, namespace, mode, nodes, config, edited, found)
+    readings = _agents(api, namespace, mode, nodes, config, edited, found)
+    if mode == "replace":
+        _kernels(readings, proxy, kept, nodes, config, found)
     return found.drift(mark)
 
 
@@ -152,7 +155,8 @@ def _agents(
     config: Object | None,
     edited: bool,
     found: _Findings,
-) -> None:
+) -> dict[str, tuple[Agent, Reading]]:
+    """Compares the agents; returns those that were read, by their node's name."""
     its_agents = agents.find(api, namespace)
     owner = agents.daemonset(api, namespace)
     elsewhere = (
@@ -166,7 +170,8 @@ def _agents(
             if agent.started >= when:
                 found.restart.append(agent.uid)
     present = [its_agents[node.name] for node in wanted if node.name in its_agents]
-    readings = agents.read(api, namespace, [agent for agent in present if agent.ready], endpoints=False)
+    ready, kernel = [agent for agent in present if agent.ready], mode == "replace"
+    readings = agents.read(api, namespace, ready, endpoints=False, leftover=kernel, attached=kernel)
     for node in wanted:
         its = its_agents.get(node.name)
         if its is None or not its.ready:
@@ -187,6 +192,39 @@ def _agents(
             if said == ("true" if mode == "replace" else "false"):
                 # the text is as wanted, so no rollout will come: it started with another
                 found.restart.append(its.uid)
+    return {agent.node: (agent, readings[agent.node]) for agent in ready}
+
+
+def _kernels(
+    readings: dict[str, tuple[Agent, Reading]],
+    proxy: KubeProxy,
+    kept: Record | None,
+    nodes: Nodes,
+    config: Object | None,
+    found: _Findings,
+) -> None:
+    """What the nodes' kernels hold though they were cleaned, and lack though their agents replace kube-proxy."""
+    data: dict[str, str] = (config or {}).get("data") or {}
+    cleans = kept is not None and kept.daemonset is not None and proxy.daemonset is None
+    for node in nodes.ready:
+        its, reading = readings.get(node.name, (None, None))
+        if its is None or reading is None or reading.answer is None or not reading.answer.replacing:
+            continue
+        waits = kept is not None and node.uid in kept.uncleaned  # a finding of its own
+        if cleans and not waits and isinstance(reading.leftover, int) and reading.leftover:
+            found.add(
+                f"{node.name}: {reading.leftover} lines of kube-proxy's rules are in its kernel again",
+                "leftover",
+                node.uid,
+                str(reading.leftover),
+            )
+        socket_lb = bool(reading.answer.features.get("socketLB"))
+        absent = (
+            hooks.missing(reading.hooks, data, reading.answer.devices, socket_lb=socket_lb) if reading.hooks else ()
+        )
+        if absent:
+            found.add(f"{node.name}: no eBPF program hangs at {', '.join(absent)}", "hooks", its.uid, *absent)
+            found.restart.append(its.uid)  # it attaches them when it starts
 
 
 def _changed(item: Object) -> str:
