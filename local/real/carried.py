@@ -94,6 +94,14 @@ class Carried:
         """The address from outside that leads to the node: its own, or the Service's that is routed to it."""
         return f"10.20.{self.number}.{node}" if self.is_routed else network.node_address(node)
 
+    def client(self, place: int = 0, *, kept: bool = False) -> str:
+        """The address of those outside who ask for it: no other Service's clients have it.
+
+        By Services of the same servers, two connections from one port of one client would come to the same server as
+        one: kube-proxy's translation gives the second another port, Cilium's doesn't. What's measured isn't that.
+        """
+        return f"10.10.0.{130 + 3 * self.number + (2 if kept else place)}"
+
     def from_outside(self, node: int, place: int = 0) -> str:
         """HOST:PORT for clients outside the cluster."""
         return f"{self.address(node)}:{(self.ports if self.is_routed else self.node_ports)[place]}"

@@ -44,6 +44,8 @@ class Stream:
     kind: Way
     address: str
     rate: int
+    client: str = ""
+    """The address that it's asked from, where it's a certain one."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,18 @@ class Sender:
 
 def spec(streams: Iterable[Stream], until: float, seconds: float) -> str:
     """What `traffic probe` reads: no more questions than so many seconds have room for, and none after an instant."""
-    asked = [vars(its) | {"count": math.ceil(its.rate * seconds), "timeout": TIMEOUT} for its in streams]
+    asked = [
+        {
+            "name": its.name,
+            "kind": its.kind,
+            "address": its.address,
+            "from": its.client,
+            "rate": its.rate,
+            "count": math.ceil(its.rate * seconds),
+            "timeout": TIMEOUT,
+        }
+        for its in streams
+    ]
     return json.dumps({"until": until, "streams": asked})
 
 
@@ -106,12 +119,13 @@ def outside(nodes: Sequence[int], backends: Backends) -> list[Stream]:
     for node in nodes:
         name = objects.node_name(node)
         for its in _of(backends, _OUTSIDE):
-            found += [
-                Stream(f"{_target(its, place)}@{name}", _way(its), its.from_outside(node, place), _OUTSIDE[its.kind])
-                for place in range(len(its.ports))
-            ]
+            rate = _OUTSIDE[its.kind]
+            for place in range(len(its.ports)):
+                target = f"{_target(its, place)}@{name}"
+                found.append(Stream(target, _way(its), its.from_outside(node, place), rate, its.client(place)))
             if its.kind in _KEPT_OUTSIDE:
-                found.append(Stream(f"{its.name}/long@{name}", "long", its.from_outside(node), _BYTES))
+                kept = f"{its.name}/long@{name}"
+                found.append(Stream(kept, "long", its.from_outside(node), _BYTES, its.client(kept=True)))
     return found
 
 

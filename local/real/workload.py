@@ -38,12 +38,7 @@ def deploy(cluster: RealCluster, report: Report = print, *, pods: bool = True) -
     numbers = [node.number for node in cluster.nodes]
     for thing in all_objects(numbers, binary.parent):
         api.create(thing)
-    for its in SERVICES:
-        if its.kind in ("external", "balancer"):
-            for node in cluster.nodes:
-                _must(
-                    cluster.outside(["/usr/sbin/ip", "route", "replace", its.address(node.number), "via", node.address])
-                )
+    _lead_outside(cluster)
     _rolled_out(cluster, "server-host", *(["server-pod", "server-hostport"] if pods else []))
     await_answers(cluster, "host")
     if pods:
@@ -96,14 +91,27 @@ def _once(into: Into, asked: Iterable[Stream]) -> list[str]:
     return done.stdout.splitlines()
 
 
+def _lead_outside(cluster: RealCluster) -> None:
+    """Give the clients outside their addresses, and the ways to those that Services have of their own."""
+    lines = []
+    for its in SERVICES:
+        clients = [its.client(kept=True), *(its.client(place) for place in range(len(its.ports)))]
+        lines += [f"addr replace {client}/32 dev eth0" for client in clients]
+        if its.is_routed:
+            lines += [f"route replace {its.address(node.number)} via {node.address}" for node in cluster.nodes]
+    done = subprocess.run(
+        cluster.outside(["/usr/sbin/ip", "-batch", "-"]),
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"addresses outside: {done.stderr.strip()}")
+
+
 def _rolled_out(cluster: RealCluster, *names: str) -> None:
     for name in names:
         done = cluster.kubectl("rollout", "status", f"daemonset/{name}", f"--timeout={_SECONDS:.0f}s")
         if done.returncode:
             raise RuntimeError(f"{name}: {done.stdout}{done.stderr}")
-
-
-def _must(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")

@@ -60,6 +60,16 @@ def test_an_address_leads_to_the_node_that_its_stream_names() -> None:
     assert found["balancer-pod@node-2"] == f"{service('balancer', 'pod').address(2)}:80"
 
 
+def test_no_two_services_are_asked_by_one_client() -> None:
+    clients: dict[str, set[str]] = {}
+    for stream in [*streams.outside(NODES, "host"), *streams.outside(NODES, "pod")]:
+        clients.setdefault(stream.client, set()).add(stream.name.partition("@")[0])
+    assert {client: names for client, names in clients.items() if len(names) > 1} == {}
+    assert "" not in clients
+    # Above the nodes', below the client's that asks for what is no Service.
+    assert all(130 <= int(client.split(".")[3]) < 200 for client in clients)
+
+
 def test_what_is_kept_goes_where_new_connections_go() -> None:
     found = {stream.name: stream for stream in streams.outside(NODES, "host")}
     kept = {name: stream for name, stream in found.items() if stream.kind == "long"}

@@ -15,13 +15,13 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// kinds has for each kind of question how it's asked: of an address, until a deadline.
-var kinds = map[string]func(address string, deadline time.Time) (string, error){"tcp": askTCP, "dns": askDNS, "http": askHTTP}
+// kinds has for each kind of question how it's asked, until a deadline.
+var kinds = map[string]func(stream Stream, deadline time.Time) (string, error){"tcp": askTCP, "dns": askDNS, "http": askHTTP}
 
 var errClosed = errors.New("closed without an answer")
 
-func askTCP(address string, deadline time.Time) (string, error) {
-	connection, name, err := open(address, deadline)
+func askTCP(stream Stream, deadline time.Time) (string, error) {
+	connection, name, err := open(stream, deadline)
 	if err == nil {
 		connection.Close()
 	}
@@ -29,8 +29,8 @@ func askTCP(address string, deadline time.Time) (string, error) {
 }
 
 // open connects, and reads the name that the server says.
-func open(address string, deadline time.Time) (net.Conn, string, error) {
-	connection, err := dial("tcp4", address, deadline)
+func open(stream Stream, deadline time.Time) (net.Conn, string, error) {
+	connection, err := dial("tcp", stream.From, stream.Address, deadline)
 	if err != nil {
 		return nil, "", err
 	}
@@ -42,9 +42,9 @@ func open(address string, deadline time.Time) (net.Conn, string, error) {
 	return connection, name, nil
 }
 
-func askHTTP(address string, deadline time.Time) (string, error) {
-	host, path, _ := strings.Cut(address, "/")
-	connection, err := dial("tcp4", host, deadline)
+func askHTTP(stream Stream, deadline time.Time) (string, error) {
+	host, path, _ := strings.Cut(stream.Address, "/")
+	connection, err := dial("tcp", stream.From, host, deadline)
 	if err != nil {
 		return "", err
 	}
@@ -63,8 +63,8 @@ func askHTTP(address string, deadline time.Time) (string, error) {
 }
 
 // askDNS sends one datagram from a port of its own, as resolvers do, but never again.
-func askDNS(address string, deadline time.Time) (string, error) {
-	connection, err := dial("udp4", address, deadline)
+func askDNS(stream Stream, deadline time.Time) (string, error) {
+	connection, err := dial("udp", stream.From, stream.Address, deadline)
 	if err != nil {
 		return "", err
 	}
@@ -102,9 +102,14 @@ func askDNS(address string, deadline time.Time) (string, error) {
 	return text.TXT[0], nil
 }
 
-func dial(network, address string, deadline time.Time) (net.Conn, error) {
+func dial(network, from, address string, deadline time.Time) (net.Conn, error) {
 	dialer := net.Dialer{Deadline: deadline, KeepAlive: -1}
-	connection, err := dialer.Dial(network, address)
+	if ip := net.ParseIP(from); ip != nil && network == "tcp" {
+		dialer.LocalAddr = &net.TCPAddr{IP: ip}
+	} else if ip != nil {
+		dialer.LocalAddr = &net.UDPAddr{IP: ip}
+	}
+	connection, err := dialer.Dial(network+"4", address)
 	if err != nil {
 		return nil, short(err)
 	}

@@ -18,7 +18,7 @@ const (
 func keep(ctx context.Context, stream Stream, record *record) {
 	for range stream.Count {
 		began := time.Now()
-		connection, name, err := open(stream.Address, began.Add(stream.timeout()))
+		connection, name, err := open(stream, began.Add(stream.timeout()))
 		if err != nil {
 			record.write(stream, began, time.Since(began), "", fmt.Errorf("not opened: %w", err))
 		} else {

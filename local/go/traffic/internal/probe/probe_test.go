@@ -386,12 +386,44 @@ func TestTheLongestWaitOfAKeptConnectionIsSaid(t *testing.T) {
 	}
 }
 
+func TestTheClientsAddressIsTheStreams(t *testing.T) {
+	asker := make(chan string, 1)
+	address := answering(t, func(_ int, connection net.Conn) {
+		asker <- connection.RemoteAddr().(*net.TCPAddr).IP.String()
+		named("node-1:80")(0, connection)
+	})
+	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packets.Close()
+	go func() {
+		if _, from, err := packets.ReadFrom(make([]byte, 1500)); err == nil {
+			asker <- from.(*net.UDPAddr).IP.String()
+		}
+	}()
+	for kind, asked := range map[string]string{"tcp": address, "long": address, "dns": packets.LocalAddr().String()} {
+		t.Run(kind, func(t *testing.T) {
+			from := stream("s", kind, asked, 1)
+			from.From, from.Timeout = "127.0.0.2", 0.2
+			file := filepath.Join(t.TempDir(), "outcomes")
+			if err := Run(t.Context(), file, Spec{Until: soon(0.3), Streams: []Stream{from}}); err != nil {
+				t.Fatal(err)
+			}
+			if said := <-asker; said != "127.0.0.2" {
+				t.Errorf("%s asked", said)
+			}
+		})
+	}
+}
+
 func TestASpecThatCannotBeAskedIsRefused(t *testing.T) {
 	for name, text := range map[string]string{
 		"no JSON":      `{`,
 		"unknown kind": `{"streams": [{"name": "s", "kind": "icmp", "rate": 1, "count": 1, "timeout": 1}]}`,
 		"no name":      `{"streams": [{"kind": "tcp", "rate": 1, "count": 1, "timeout": 1}]}`,
 		"spaces":       `{"streams": [{"name": "a b", "kind": "tcp", "rate": 1, "count": 1, "timeout": 1}]}`,
+		"from nowhere": `{"streams": [{"name": "s", "kind": "tcp", "from": "here", "rate": 1, "count": 1, "timeout": 1}]}`,
 		"no rate":      `{"streams": [{"name": "s", "kind": "tcp", "count": 1, "timeout": 1}]}`,
 		"no count":     `{"streams": [{"name": "s", "kind": "tcp", "rate": 1, "timeout": 1}]}`,
 		"no timeout":   `{"streams": [{"name": "s", "kind": "tcp", "rate": 1, "count": 1}]}`,

@@ -44,7 +44,7 @@ func send(ctx context.Context, stream Stream, offset time.Duration, record *reco
 		}
 		asked.Go(func() {
 			began := time.Now()
-			answer, err := ask(stream.Address, began.Add(stream.timeout()))
+			answer, err := ask(stream, began.Add(stream.timeout()))
 			record.write(stream, began, time.Since(began), answer, err)
 		})
 	}

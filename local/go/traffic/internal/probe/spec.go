@@ -5,6 +5,7 @@ package probe
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -25,6 +26,8 @@ type Stream struct {
 	Kind string `json:"kind"`
 	// Address is HOST:PORT, for http with the path behind it.
 	Address string `json:"address"`
+	// From is the client's own address, where it matters.
+	From string `json:"from,omitempty"`
 	// Rate is how many a second: questions, for long bytes.
 	Rate float64 `json:"rate"`
 	// Count is how many questions are asked at most; for long, how many connections are opened.
@@ -50,6 +53,9 @@ func Read(file, source string) (Spec, error) {
 		}
 		if _, known := kinds[stream.Kind]; !known && stream.Kind != long {
 			return spec, fmt.Errorf("%s: stream %s: no kind is called %q", file, stream.Name, stream.Kind)
+		}
+		if stream.From != "" && net.ParseIP(stream.From) == nil {
+			return spec, fmt.Errorf("%s: stream %s: %q isn't an address", file, stream.Name, stream.From)
 		}
 		if stream.Name == "" || strings.ContainsAny(stream.Name, " \n") {
 			return spec, fmt.Errorf("%s: a stream can't be called %q", file, stream.Name)
