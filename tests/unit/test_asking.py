@@ -112,7 +112,7 @@ class TestCount:
             (":KUBE-FIREWALL - [0:0]", 0),
             (":KUBE-SERVICES-OF-MINE - [0:0]", 0),
             (":MY-KUBE-SERVICES - [0:0]", 0),
-            ("-A KUBE-SEP-ABC -s 10.0.0.1/32 -j ACCEPT", 1),
+            ("-A KUBE-SEP-UA5ZY2R4FQ3PJKUC -s 10.0.0.1/32 -j ACCEPT", 1),
             ("-A KUBE-KUBELET-CANARY -j ACCEPT", 0),
             ('-A INPUT -m comment --comment "kubernetes service portals" -j KUBE-SERVICES', 1),
             ("-A INPUT -g KUBE-NODEPORTS", 1),

@@ -61,6 +61,11 @@ class TestLeftover:
         lines = ["table ip nat", "table ip kube-proxy", "table ip6 kube-proxy"]
         assert leftover(lines) == 2
         assert leftover(["table ip kube-proxy-of-mine {", "\tchain x {", "\t}", "}"]) == 0
+        assert leftover(["table inet kube-proxy {", "}"]) == 0  # kube-proxy has one for each family
+
+    @pytest.mark.parametrize("backend", ["nft", "legacy"])
+    def test_a_cleaned_node_with_rules_of_others_of_nearly_the_same_names(self, backend: str) -> None:
+        assert leftover(sample(f"iptables-1.8.9-{backend}-save-foreign-switched.txt")) == 0
 
     @pytest.mark.parametrize(
         "line",
@@ -98,6 +103,9 @@ class TestLeftover:
             "-A MY-KUBE-SERVICES -j ACCEPT",
             "-A KUBE-SERVICES-OF-MINE -j ACCEPT",
             "-A INPUT -j KUBE-SERVICES-OF-MINE",
+            ":KUBE-SVC-OFMINE - [0:0]",
+            ":KUBE-SVCX-NPX46M4PTMTKRN6Y - [0:0]",
+            "-A KUBE-FW-NPX46M4PTMTKRN6Y2 -j ACCEPT",
             ":KUBE-ROUTER-SERVICES - [0:0]",
             ":KUBE-NWPLCY-DEFAULT - [0:0]",
             ":KUBE-POD-FW-ABCDEFGHIJKLMNOP - [0:0]",
@@ -169,11 +177,11 @@ class TestIptables:
     def test_both_families_one_after_the_other(self) -> None:
         """A Service's chains have the same name in both."""
         lines = [
-            "-A KUBE-SERVICES -d 10.96.1.1/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-A",
-            "-A KUBE-SVC-A -m recent --name KUBE-SEP-4 --rcheck --seconds 9 -j KUBE-SEP-4",
+            "-A KUBE-SERVICES -d 10.96.1.1/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-AAAAAAAAAAAAAAAA",
+            "-A KUBE-SVC-AAAAAAAAAAAAAAAA -m recent --name KUBE-SEP-4 --rcheck --seconds 9 -j KUBE-SEP-4",
             "-A KUBE-SEP-4 -p tcp -m recent --set --name KUBE-SEP-4 -j DNAT --to-destination 10.244.1.2:8080",
-            "-A KUBE-SERVICES -d fd00::5/128 -p tcp -m tcp --dport 80 -j KUBE-SVC-A",
-            "-A KUBE-SVC-A -j KUBE-SEP-6",
+            "-A KUBE-SERVICES -d fd00::5/128 -p tcp -m tcp --dport 80 -j KUBE-SVC-AAAAAAAAAAAAAAAA",
+            "-A KUBE-SVC-AAAAAAAAAAAAAAAA -j KUBE-SEP-6",
             "-A KUBE-SEP-6 -p tcp -m tcp -j DNAT --to-destination [fd01::2]:8080",
         ]
         six = {Frontend("fd00::5", "TCP", 80): frozenset({"[fd01::2]:8080"})}

@@ -19,7 +19,7 @@ _OWN = re.compile(
     r"KUBE-(?:"
     r"SERVICES|EXTERNAL-SERVICES|NODEPORTS|POSTROUTING|MARK-MASQ|FORWARD|PROXY-FIREWALL|PROXY-CANARY"
     r"|SOURCE-RANGES-FIREWALL|NODE-PORT|LOAD-BALANCER|IPVS-FILTER|IPVS-OUT-FILTER"  # in mode ipvs
-    r"|(?:SVC|SVL|SEP|EXT|FW|XLB)-[A-Z0-9]+"  # XLB is what EXT was called before 1.24
+    r"|(?:SVC|SVL|SEP|EXT|FW|XLB)-[A-Z2-7]{16}"  # a hash in base 32; XLB is what EXT was called before 1.24
     r")"
 )
 """KUBE-FIREWALL, KUBE-KUBELET-CANARY and KUBE-IPTABLES-HINT are the kubelet's, KUBE-ROUTER-*, KUBE-NWPLCY-*
@@ -35,7 +35,7 @@ _TARGET = re.compile(r" (?:-j|-g) (\S+)")
 _CLUSTER_IP = re.compile(r"-A KUBE-SERVICES -d (\S+?)(?:/32|/128)? -p (\w+) .*--dport (\d+) -j (\S+)$")
 _DNAT = re.compile(r" -j DNAT --to-destination (\S+)")
 
-_NFT_TABLE = re.compile(r"table (?:ip|ip6|inet) kube-proxy(?=\s|$)")
+_NFT_TABLE = re.compile(r"table ip6? kube-proxy(?=\s|$)")
 _NFT_CHAIN = re.compile(r"\s*chain (\S+) \{")
 _NFT_MAP = re.compile(r"\s*(?:map|set) (\S+) \{")
 _NFT_SERVICE = re.compile(r"([0-9a-fA-F.:]+) \. (\w+) \. (\d+)(?: comment \"[^\"]*\")? : goto ([\w./-]+)")
