@@ -31,7 +31,7 @@ class FakeApi(Api):
         collections: path → list of objects, for tests that only want a list to be answered.
         errors: (method, path) → the error to raise; the method is that of HTTP («LIST» for lists).
         calls: what was asked, in order, as (method, path).
-        allowed: what `may` answers: a bool, or a function of (verb, resource, keywords).
+        allowed: what `may` answers: a bool, or a function of (verb, resource, keywords); never asked for «*».
         on_exec: what `exec` answers; of an agent's one line it is asked program by program, as the shell would.
         on_call: is told (method, path) before each answer; the place for a controller that changes `objects`.
         bodies: what was sent, in order, as (method, path, body).
@@ -121,7 +121,9 @@ class FakeApi(Api):
 
     def may(self, verb: str, resource: str, **where: str) -> bool:
         self._called("MAY", f"{verb} {resource}")
-        return self.allowed if isinstance(self.allowed, bool) else self.allowed(verb, resource, **where)
+        if isinstance(self.allowed, bool):
+            return self.allowed
+        return verb != "*" and self.allowed(verb, resource, **where)
 
     def exec(self, namespace: str, pod: str, container: str, command: Sequence[str], *, timeout: float) -> ExecResult:
         self._called("EXEC", f"{namespace}/{pod}/{container}: {' '.join(command)}")

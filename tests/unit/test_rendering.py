@@ -140,6 +140,7 @@ def rights_of(monkeypatch: pytest.MonkeyPatch) -> FakeApi:
 
 class TestDemand:
     def test_what_can_be_relied_on_passes(self, helm: list[Any], rights_of: FakeApi) -> None:
+        rights_of.allowed = lambda verb, resource, **_: True
         helm.append({"result": [config(), agents()]})
         demand()
         assert ("MAY", "create daemonsets") in rights_of.calls

@@ -90,6 +90,11 @@ class TestLacking:
         rights.lacking(world, wanted)
         assert set(world.asked) == set(wanted)
 
+    def test_who_may_do_all_is_asked_once(self, world: World) -> None:
+        world.allowed = True
+        assert rights.lacking(world, rights.changing("network")) == []
+        assert world.calls == [("MAY", "* *")]
+
 
 class TestWhich:
     def test_reading_needs_only_to_read(self) -> None:
@@ -169,10 +174,10 @@ class TestUngrantable:
     def test_one_that_may_be_made_is_not_named_and_not_kept(self, world: World) -> None:
         assert rights.ungrantable(world, [role(), role("Role", "config")]) == []
         assert world.objects == {}
-        assert [path for _, path in world.changes()] == [
+        assert {path for _, path in world.changes()} == {
             f"{RBAC}/clusterroles{DRY}",
             f"{RBAC}/namespaces/kube-system/roles{DRY}",
-        ]
+        }
 
     @pytest.mark.parametrize(
         ("kind", "where"), [("ClusterRole", "clusterroles"), ("Role", "namespaces/kube-system/roles")]

@@ -78,6 +78,8 @@ def installing(manifest: Iterable[Mapping[str, Any]], namespace: str) -> list[Ri
 
 def lacking(api: Api, rights: Iterable[Right]) -> list[str]:
     """Those of the rights that these credentials don't have, in words."""
+    if api.may("*", "*", group="*"):  # cluster-admin, the usual: one question instead of a hundred
+        return []
 
     def missing(right: Right) -> str | None:
         resource, _, subresource = right.resource.partition("/")
@@ -93,22 +95,24 @@ def ungrantable(api: Api, manifest: Iterable[Mapping[str, Any]]) -> list[str]:
 
     Asked by a dry run: the API server checks it as for the real one and keeps nothing.
     """
-    refused = []
-    for item in manifest:
-        if item.get("kind") not in ("ClusterRole", "Role"):
-            continue
+
+    def refused(item: Mapping[str, Any]) -> str | None:
         metadata = item["metadata"]
         if item["kind"] == "Role" and not metadata.get("namespace"):
-            continue  # Helm puts it into the release's; `installing` asks for that
+            return None  # Helm puts it into the release's; `installing` asks for that
         where = f"namespaces/{metadata['namespace']}/roles" if item["kind"] == "Role" else "clusterroles"
         try:
             _dry_run(api, f"/apis/{_RBAC}/v1/{where}", dict(item))
         except ApiError as error:
             if error.status == 403:
-                refused.append(f"{item['kind']} {metadata['name']}: it grants rights that these credentials don't hold")
-            elif error.status != 404:  # a namespace that Helm makes in the same run
+                return f"{item['kind']} {metadata['name']}: it grants rights that these credentials don't hold"
+            if error.status != 404:  # a namespace that Helm makes in the same run
                 raise
-    return refused
+        return None
+
+    roles = [item for item in manifest if item.get("kind") in ("ClusterRole", "Role")]
+    with ThreadPoolExecutor(8) as pool:
+        return [words for words in pool.map(refused, roles) if words]
 
 
 def demand(api: Api, rights: Iterable[Right], roles: Iterable[Mapping[str, Any]] = ()) -> None:
