@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     load, count = os.getloadavg()[1], os.cpu_count() or 1
     if load > _BUSY * count:
         print(f"This machine had much else to do: a load of {load:.0f} on {count} processors. Ratios are rough.")
-    failed = [f"{its.title}: {its.value:.2f} instead of {its.bound}" for its in ratios if not its.held]
+    failed = [f"{its.title}: {its.value:.2f} instead of {its.bound} ({its.where})" for its in ratios if not its.held]
     print(f"bounds: NOT held: {'; '.join(failed)}" if failed else "bounds: all held")
     return 1 if failed else 0
 

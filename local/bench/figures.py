@@ -28,12 +28,14 @@ class Ratio:
         title: what is compared, for the last line too.
         ours: what is judged; other: what it is set beside.
         bound: the medians' ratio may be this at most; None where there is no bound.
+        where: on what the last time of ours was spent, most of all.
     """
 
     title: str
     ours: Series
     other: Series
     bound: float | None
+    where: str = ""
 
     @property
     def value(self) -> float:

@@ -1,10 +1,10 @@
-"""``python -m local.bench.reading full|plain``: the agents' status as this program reads it, from a process's start.
+"""``python -m local.bench.reading all|status``: the agents' status as this program reads it, from a process's start.
 
-full: all that the stack's last resource reads, the leftover rules in four tables of each node too
-plain: each agent's status and its endpoints
+all: what the stack's last resource reads: status, endpoints, and the leftover rules in four tables of each node
+status: each agent's status alone, as a loop of kubectl exec asks for it
 
-Prints as JSON: ``switched``, how many agents are; and in seconds ``imports``, ``reading``, and ``processor``, what this
-process has had of processors.
+Prints as JSON: ``replacing``, how many agents say that they do; and in seconds ``imports``, ``reading``, and
+``processor``, what this process has had of processors.
 """
 
 import json
@@ -21,34 +21,32 @@ def main(which: str) -> None:
     from kube_proxy_replacement import status_reading  # noqa: F401 - here, so that the imports are timed
 
     imported = time.monotonic()
-    outputs = _full() if which == "full" else _plain()
+    replacing = _all() if which == "all" else _status()
     times = {
         "imports": imported - began,
         "reading": time.monotonic() - imported,
         "processor": time.process_time(),
     }
-    print(json.dumps({"switched": outputs["agents"]["switched"], **times}))
+    print(json.dumps({"replacing": replacing, **times}))
 
 
-def _full() -> dict[str, Any]:
+def _all() -> int:
     from kube_proxy_replacement import status_reading
     from kube_proxy_replacement.cluster import identity
     from kube_proxy_replacement.cluster.api import Api
 
     cluster = identity.cluster_uid(Api.connect())
-    return dict(status_reading.create({"cluster": cluster, "namespace": _NAMESPACE, "mode": "replace"}).outs or {})
+    outputs: Any = status_reading.create({"cluster": cluster, "namespace": _NAMESPACE}).outs
+    return int(outputs["agents"]["replacing"])
 
 
-def _plain() -> dict[str, Any]:
-    from kube_proxy_replacement import status_reading
-    from kube_proxy_replacement.cluster import agents, nodes
+def _status() -> int:
+    from kube_proxy_replacement.cluster import agents
     from kube_proxy_replacement.cluster.api import Api
 
     api = Api.connect()
-    names = [node.name for node in nodes.read(api).all]
-    found = agents.find(api, _NAMESPACE)
-    readings = agents.read(api, _NAMESPACE, found.values())
-    return status_reading.summary(names, found, readings)
+    readings = agents.read(api, _NAMESPACE, agents.find(api, _NAMESPACE).values(), endpoints=False)
+    return sum(bool(reading.answer and reading.answer.replacing) for reading in readings.values())
 
 
 if __name__ == "__main__":

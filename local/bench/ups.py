@@ -16,6 +16,8 @@ from local.toolchain import Toolchain
 FIRST_BOUND = 1.5
 UNCHANGED_BOUND = 1.6
 
+_MOST = 4
+
 Report = Callable[[str], None]
 
 
@@ -79,11 +81,16 @@ def _compare(ours: Stack, minimal: Stack, asked: list[Cluster], nodes: int, roun
             raise BenchError("The two programs' Releases differ: what was measured can't be compared.")
         for stack in (ours, minimal):
             stack.destroy()
+
+    def most(its: Series) -> str:
+        spans = sorted(runs[its.title].spans, key=lambda span: span.seconds, reverse=True)
+        return ", ".join(f"{span.seconds:.1f} s {span.title}" for span in spans[:_MOST])
+
     return Ups(
         series,
         [
-            Ratio("first up beside the minimal program's", series[0], series[1], FIRST_BOUND),
-            Ratio("unchanged up beside the minimal program's", series[2], series[3], UNCHANGED_BOUND),
+            Ratio("first up beside the minimal program's", series[0], series[1], FIRST_BOUND, most(series[0])),
+            Ratio("unchanged up beside the minimal program's", series[2], series[3], UNCHANGED_BOUND, most(series[2])),
         ],
         runs,
     )
