@@ -85,6 +85,11 @@ class Moves:
                 found.add(move.node)
         return found
 
+    def age(self, instant: float) -> float:
+        """How many seconds before an instant the Service was moved last."""
+        last = bisect_right(self._begins, instant)
+        return instant - self._moves[last - 1].done if last else 0.0
+
 
 def read(file: Path) -> Moves:
     """What a mover has noted."""

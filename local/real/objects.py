@@ -78,6 +78,9 @@ def kubeadm(ca: Path) -> list[Object]:
             config = yaml.safe_load(thing["data"]["config.conf"])
             # nf_conntrack_max can't be written in a network namespace.
             config["conntrack"] |= {"maxPerCore": 0, "min": 0}
+            # Zero stands for a second between two syncs, and a change must be on every node within a second.
+            for mode in ("iptables", "nftables"):
+                config[mode]["minSyncPeriod"] = "100ms"
             thing["data"]["config.conf"] = yaml.safe_dump(config)
             digest = hashlib.sha256("".join(thing["data"][key] for key in sorted(thing["data"])).encode())
             thing["metadata"]["annotations"] = {_HASH: f"sha256:{digest.hexdigest()}"}

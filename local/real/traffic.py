@@ -276,7 +276,7 @@ def _wrong(line: Line, moves: Moves) -> str:
     if line.target == service("moving").name:
         allowed = moves.allowed(line.instant, line.ended)
         if line.answer.partition(":")[0] not in allowed:
-            return f"{line.answer} answered, which is no endpoint any more"
+            return f"{line.answer} answered, which is no endpoint any more ({moves.age(line.instant):.1f} s)"
     return ""
 
 

@@ -5,8 +5,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
-from local.real import carried, streams
+from local.real import carried, moving, objects, streams
 from local.real.carried import SERVICES, service
 
 NODES = [1, 2]
@@ -133,6 +134,18 @@ def test_no_two_senders_write_to_one_file() -> None:
     files = [sender.file for its in ("host", "pod") for sender in streams.senders(its)]
     assert len(set(files)) == len(files)
     assert all("$(NODE)" in file for file in files)
+
+
+@pytest.mark.parametrize("mode", ["iptables", "nftables"])
+def test_kube_proxy_takes_a_change_up_before_it_counts_as_missed(mode: str, tmp_path: Path) -> None:
+    ca = tmp_path / "ca.crt"
+    ca.write_text("")
+    [config] = [
+        its for its in objects.kubeadm(ca) if (its["kind"], its["metadata"]["name"]) == ("ConfigMap", "kube-proxy")
+    ]
+    period = yaml.safe_load(config["data"]["config.conf"])[mode]["minSyncPeriod"]
+    assert period.endswith("ms")
+    assert 0 < int(period.removesuffix("ms")) / 1000 < moving.GRACE / 2
 
 
 def test_every_service_but_the_empty_one_has_servers() -> None:
