@@ -18,6 +18,7 @@ LATE: Final = 1000
 """Milliseconds. An answer after more is late: as a rule a lost SYN that was sent again."""
 
 _MOVES: Final = "moves"
+_MOVING: Final = service("moving").name
 _SETTLED: Final = TIMEOUT + 0.5
 """Seconds after which a question's outcome is in its file."""
 _SECONDS: Final = 90.0
@@ -72,6 +73,8 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
     answers: Counter[str] = field(default_factory=Counter)
     """Right ones, by the server's `NODE:PORT`."""
+    stale: float = 0.0
+    """Seconds after a move of the Service's in which a server that it had left was still asked."""
 
     @property
     def failed(self) -> int:
@@ -136,6 +139,10 @@ class Outcomes:
     @property
     def answers(self) -> Counter[str]:
         return sum((its.answers for its in self.streams.values()), Counter[str]())
+
+    @property
+    def stale(self) -> float:
+        return max((its.stale for its in self.streams.values()), default=0.0)
 
     @property
     def broken(self) -> int:
@@ -273,10 +280,10 @@ def _wrong(line: Line, moves: Moves) -> str:
     kind = line.target.partition("-")[0]
     if kind in ("local", "internal") and line.answer.partition(":")[0] != line.node:
         return f"{line.answer} answered, on another node"
-    if line.target == service("moving").name:
+    if line.target == _MOVING:
         allowed = moves.allowed(line.instant, line.ended)
         if line.answer.partition(":")[0] not in allowed:
-            return f"{line.answer} answered, which is no endpoint any more ({moves.age(line.instant):.1f} s)"
+            return f"{line.answer} answered, which is no endpoint any more"
     return ""
 
 
@@ -291,6 +298,8 @@ def _outcome(lines: list[Line], moves: Moves, step: str) -> Outcome:
     for line in lines:
         if error := line.error or _wrong(line, moves):
             outcome.failures.append(_failure(line, step, error))
+            if line.answer and line.target == _MOVING:
+                outcome.stale = max(outcome.stale, moves.age(line.instant))
             continue
         outcome.late += line.milliseconds > LATE
         outcome.slowest = max(outcome.slowest, line.milliseconds)

@@ -130,7 +130,18 @@ def test_an_answer_from_where_the_service_was_is_a_failure_after_a_second(tmp_pa
         moves=f"{START} {START + 0.1} node-1\n{START + 5} {START + 5.2} node-2\n",
     )
     assert [round(its.instant - START, 1) for its in found.failures] == [1.1, 6.3]
-    assert found.failures[1].error == "node-1:18080 answered, which is no endpoint any more (1.1 s)"
+    assert found.failures[1].error == "node-1:18080 answered, which is no endpoint any more"
+    assert found.stale == pytest.approx(1.1)
+
+
+def test_a_service_that_is_not_answered_at_all_is_not_stale(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        "6.5 outside>moving@node-1 tcp 3000 ! read: timed out",
+        "6.6 outside>moving@node-1 tcp 1 node-2:18080",
+        moves=f"{START} {START + 0.1} node-1\n{START + 5} {START + 5.2} node-2\n",
+    )
+    assert (found.failed, found.stale) == (1, 0.0)
 
 
 def test_where_a_service_goes_while_it_is_asked_is_right(tmp_path: Path) -> None:
