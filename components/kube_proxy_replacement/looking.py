@@ -21,6 +21,7 @@ from .cluster import (
     drift,
     helm_release,
     identity,
+    ipvs,
     kube_proxy,
     nodes,
     pod_addresses,
@@ -280,12 +281,8 @@ class _Look:
             reason = distribution.refusal(distribution.read(self.api), self.proxy.daemonset)
             if reason:
                 raise ProcedureError(reason)
-            if self.proxy.mode == "ipvs":
-                raise ProcedureError(
-                    "mode: kube-proxy runs in ipvs mode. Its virtual servers can't be told from others' and taken "
-                    "off a node one by one by this version, so replace is refused: nothing was changed. Move "
-                    "kube-proxy to mode iptables or nftables first (Kubernetes has deprecated ipvs)."
-                )
+            if reason := ipvs.refusal(self.api, self.proxy, self.settings.namespace, self.services):
+                raise ProcedureError(reason)
 
     def _other_network_says_no(self) -> None:
         reason = cni.refusal(cni.serving_cni(self.daemonsets, self.node_items), self.settings.values)
@@ -381,6 +378,7 @@ class _Look:
             owner = distribution.warning(self.proxy.daemonset) if self.proxy.daemonset else None
             return (
                 ([owner] if owner else [])
+                + ([ipvs.NOTE] if self.proxy.mode == "ipvs" else [])
                 + notes.switch_over(
                     had_kube_proxy=self.had_kube_proxy,
                     nodes=len(self.nodes.ready),

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from kube_proxy_replacement.cluster import agents, cleaning, node_pods, record
+from kube_proxy_replacement.cluster import agents, cleaning, ipvs, node_pods, record
 from kube_proxy_replacement.cluster.errors import ProcedureError
 from kube_proxy_replacement.cluster.exec import ExecResult
 from kube_proxy_replacement.cluster.nodes import Node
 from kube_proxy_replacement.cluster.record import Record, bare
 
-from .fakes import Clock, FakeApi, agent_answers, agent_pod, kubeadm_objects, sample
+from .fakes import Clock, FakeApi, agent_answers, agent_pod, kubeadm_objects, sample, service
 
 PODS = "/api/v1/namespaces/kube-system/pods"
 NODES = [Node(name, f"uid-of-{name}", True, {}, ()) for name in ("n1", "n2", "n3")]
@@ -281,3 +283,94 @@ class TestThePod:
         kept.daemonset["spec"]["template"]["spec"]["imagePullSecrets"] = [{"name": "mine"}]
         world.clean(kept)
         assert world.pods()["n1"]["imagePullSecrets"] == [{"name": "mine"}]
+
+
+class TestIpvs:
+    """`ipvs.read` is tested for itself; here, what is done with what it says."""
+
+    OWN = sample("ip_vs-by-hand-kube-proxy.txt")
+    OTHERS = sample("ip_vs-by-hand-keepalived.txt")
+    SERVICES = ("10.96.0.1", "10.96.141.139", "10.96.0.10", "fd00::1")
+
+    @pytest.fixture
+    def held(self, monkeypatch: pytest.MonkeyPatch, world: World) -> dict[str, Any]:
+        """What each node's IPVS holds until it is cleaned with modules; a str is why it can't be read."""
+        held: dict[str, Any] = {node.name: self.parsed(self.OWN) for node in NODES}
+
+        def read(_api: object, _namespace: str, its_agents: Sequence[agents.Agent]) -> dict[str, Any]:
+            nothing = self.parsed("", device=False)
+            flushed = {name for name, spec in world.pods().items() if "/lib/modules" in str(spec)}
+            return {its.node: nothing if its.node in flushed else held[its.node] for its in its_agents}
+
+        monkeypatch.setattr(ipvs, "read", read)
+        ports = [{"port": 80, "nodePort": 30064}]
+        world.put(service("web", "10.96.141.139", ports=ports))
+        return held
+
+    def parsed(self, table: str, *, device: bool = True) -> ipvs.Held:
+        own = [{"ifname": "kube-ipvs0", "addr_info": [{"local": ip} for ip in self.SERVICES]}] if device else []
+        eth0 = {"ifname": "eth0", "addr_info": [{"local": "10.0.0.11"}, {"local": "fd00::b"}]}
+        return ipvs.parse(table, json.dumps([eth0, *own]), "")
+
+    def test_where_all_are_its_own_the_pod_gets_the_modules_to_read(self, world: World, held: object) -> None:
+        world.clean(backup("ipvs"))
+        spec = world.pods()["n1"]
+        assert {"name": "lib-modules", "hostPath": {"path": "/lib/modules"}} in spec["volumes"]
+        mount = {"name": "lib-modules", "mountPath": "/lib/modules", "readOnly": True}
+        assert mount in containers(spec)[0]["volumeMounts"]
+        assert world.uncleaned == frozenset()
+
+    def test_a_node_with_others_virtual_servers_is_not_touched_and_named(
+        self, world: World, held: dict[str, Any]
+    ) -> None:
+        held["n2"] = self.parsed(self.OWN + "".join(self.OTHERS.splitlines(keepends=True)[3:]))
+        with pytest.raises(ProcedureError, match=r"n2: not cleaned: .*firewall mark 17.*10\.0\.0\.5:6443/TCP"):
+            world.clean(backup("ipvs"))
+        assert set(world.pods()) == {"n1", "n3"}
+        assert world.uncleaned == {"uid-of-n2"}
+
+    def test_a_node_that_cannot_be_read_is_not_touched_and_named(self, world: World, held: dict[str, Any]) -> None:
+        held["n2"] = "no answer within 30 s"
+        with pytest.raises(ProcedureError, match=r"n2: not cleaned: .*no answer within 30 s"):
+            world.clean(backup("ipvs"))
+        assert set(world.pods()) == {"n1", "n3"}
+
+    def test_a_node_that_holds_none_gets_no_modules(self, world: World, held: dict[str, Any]) -> None:
+        held["n2"] = self.parsed("", device=False)
+        world.clean(backup("ipvs"))
+        assert "/lib/modules" not in str(world.pods()["n2"])
+
+    def test_what_stays_is_named(self, world: World, held: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ipvs, "read", lambda _api, _namespace, its: {agent.node: held[agent.node] for agent in its})
+        with pytest.raises(ProcedureError, match="n1: cleaned, but kube-ipvs0 is still there"):
+            world.clean(backup("ipvs"))
+        assert world.uncleaned == ALL
+
+    def old(self, mode: str = "") -> Record:
+        kept = backup(mode)
+        assert kept.daemonset is not None
+        kept.daemonset["spec"]["template"]["spec"]["containers"][0]["image"] = "registry.k8s.io/kube-proxy:v1.33.6"
+        return kept
+
+    def test_an_old_kube_proxy_would_flush_others_in_any_mode(self, world: World, held: dict[str, Any]) -> None:
+        held |= {"n1": self.parsed("", device=False), "n2": self.parsed(self.OTHERS, device=False)}
+        with pytest.raises(ProcedureError, match=r"n2: not cleaned: .*firewall mark 17"):
+            world.clean(self.old())
+        assert set(world.pods()) == {"n1", "n3"}
+
+    def test_a_newer_one_in_another_mode_leaves_them_alone(self, world: World, held: dict[str, Any]) -> None:
+        held["n2"] = self.parsed(self.OTHERS, device=False)
+        world.clean(backup())
+        assert set(world.pods()) == {"n1", "n2", "n3"}
+        assert "/lib/modules" not in str(world.pods())
+
+    @pytest.mark.parametrize(("mode", "left"), [("", frozenset[str]()), ("nftables", frozenset({"uid-of-n2"}))])
+    def test_a_node_that_was_rebooted_since_has_nothing_to_clean(
+        self, world: World, held: dict[str, Any], mode: str, left: frozenset[str]
+    ) -> None:
+        held["n2"] = self.parsed(self.OTHERS, device=False)
+        world.cleaned = {"n2"}
+        with pytest.raises(ProcedureError) if left else nullcontext():
+            world.clean(self.old(mode))
+        assert "n2" not in world.pods()
+        assert world.uncleaned == left

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from kube_proxy_replacement.cluster import kube_proxy
 from kube_proxy_replacement.cluster.errors import ProcedureError
@@ -151,3 +152,21 @@ class TestConfiguration:
         body = config_map("kube-proxy")
         del body["data"]
         assert kube_proxy.configuration(body) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "configured", "cidrs"),
+    [
+        ((), None, []),
+        ((), ["10.0.0.5/32"], ["10.0.0.5/32"]),
+        (("--ipvs-exclude-cidrs=10.0.0.5/32,10.0.0.6/32",), None, ["10.0.0.5/32", "10.0.0.6/32"]),
+    ],
+)
+def test_where_it_leaves_others_virtual_servers_alone(
+    words: tuple[str, ...], configured: list[str] | None, cidrs: list[str]
+) -> None:
+    body = with_mode("ipvs")
+    parsed = kube_proxy.configuration(body)
+    parsed["ipvs"] = {"excludeCIDRs": configured}
+    body["data"] = {"config.conf": yaml.safe_dump(parsed)}
+    assert kube_proxy.excluded_cidrs(with_words("command", *words), body) == cidrs

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from kube_proxy_replacement import looking
-from kube_proxy_replacement.cluster import drift, kube_proxy, kubeadm, nodes, record
+from kube_proxy_replacement.cluster import drift, ipvs, kube_proxy, kubeadm, nodes, record
 from kube_proxy_replacement.cluster.api import Api
 from kube_proxy_replacement.cluster.errors import ApiError, ProcedureError, UnreachableError
 from kube_proxy_replacement.cluster.exec import ExecResult
@@ -251,14 +251,23 @@ class TestNodes:
 
 
 class TestKubeProxy:
-    def ipvs(self, world: World) -> None:
+    def ipvs(self, world: World, **its: Any) -> None:
         data = world.objects[kube_proxy.CONFIGMAP]["data"]
         parsed = yaml.safe_load(data["config.conf"])
-        data["config.conf"] = yaml.safe_dump(parsed | {"mode": "ipvs"})
+        data["config.conf"] = yaml.safe_dump(parsed | {"mode": "ipvs", "ipvs": parsed["ipvs"] | its})
 
-    def test_ipvs_is_refused_in_replace(self, world: World, look: Look) -> None:
+    def test_ipvs_that_leaves_others_virtual_servers_alone_is_refused_in_replace(
+        self, world: World, look: Look
+    ) -> None:
+        self.ipvs(world, excludeCIDRs=["192.0.2.9/32"])
+        assert "192.0.2.9/32" in refused(lambda: look("replace"))
+
+    def test_ipvs_with_its_own_alone_is_replaced_and_the_preview_says_how_far_that_is_tried(
+        self, world: World, look: Look
+    ) -> None:
         self.ipvs(world)
-        assert "ipvs" in refused(lambda: look("replace"))
+        assert ipvs.NOTE in look("replace").notes
+        assert ipvs.NOTE not in look("coexist").notes
 
     def test_beside_cilium_ipvs_may_go_on(self, world: World, look: Look) -> None:
         self.ipvs(world)

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from kube_proxy_replacement.cluster import kube_proxy, kubeadm, nodes, record, removal, restoring, waiting
+from kube_proxy_replacement.cluster import ipvs, kube_proxy, kubeadm, nodes, record, removal, restoring, waiting
 from kube_proxy_replacement.cluster.errors import ProcedureError, UnreachableError
 from kube_proxy_replacement.cluster.exec import ExecResult
 from kube_proxy_replacement.cluster.record import Record, bare
 
-from .fakes import Clock, FakeApi, endpoint_slice, kube_proxy_pod, kubeadm_objects, node, sample, service
+from .fakes import Clock, FakeApi, agent_pod, endpoint_slice, kube_proxy_pod, kubeadm_objects, node, sample, service
 
 REAL = kubeadm_objects()
 BEFORE = REAL["kubeadm-config"]["data"]["ClusterConfiguration"]
@@ -89,7 +90,7 @@ class World(FakeApi):
         return self.age >= self.rules_after[name]
 
     def whole(self, patience: float = 10) -> None:
-        restoring.whole(self, nodes.read(self).ready, patience=patience, say=self.said.append)
+        restoring.whole(self, nodes.read(self).ready, "kube-system", patience=patience, say=self.said.append)
 
 
 @pytest.fixture
@@ -259,15 +260,20 @@ class TestRouting:
         restoring.whole(
             world,
             [its for its in nodes.read(world).ready if its.name != "n3"],
+            "kube-system",
             patience=60,
             say=world.said.append,
         )
         third = nodes.Node("n3", "uid", True, {"kubernetes.io/os": "freebsd"}, ())
-        restoring.wait_until_routing(world, [*nodes.read(world).ready, third], patience=60, say=world.said.append)
+        restoring.wait_until_routing(
+            world, [*nodes.read(world).ready, third], "kube-system", patience=60, say=world.said.append
+        )
 
     def test_a_daemon_set_that_is_deleted_meanwhile_is_told(self, world: World) -> None:
         with pytest.raises(ProcedureError, match=r"DaemonSet was deleted.*Cilium was not touched; run again"):
-            restoring.wait_until_routing(world, nodes.read(world).ready, patience=60, say=world.said.append)
+            restoring.wait_until_routing(
+                world, nodes.read(world).ready, "kube-system", patience=60, say=world.said.append
+            )
 
 
 class TestBackends:
@@ -302,7 +308,27 @@ class TestBackends:
             world.whole()
         assert self.asked(world) == {"iptables-save", "ip6tables-save"}
 
-    def test_ipvs_was_never_removed_and_is_not_read(self, world: World) -> None:
+    def test_in_ipvs_the_agents_show_its_virtual_servers(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.mode(world, "ipvs")
+        world.put(agent_pod("n1"), agent_pod("n2"))
+        whole = ipvs.VirtualServer("10.96.0.1", "TCP", 443)
+        held = {name: ipvs.Held({whole: frozenset({"10.10.0.1:6443"})}, frozenset(), frozenset(), ()) for name in "12"}
+        held["2"] = replace(held["2"], servers={})
+        monkeypatch.setattr(ipvs, "read", lambda _api, _space, its: {its.node: held[its.node[1:]] for its in its})
+        with pytest.raises(ProcedureError, match=r"n2: 1 Services aren't in its IPVS.*443/TCP: no virtual server") as c:
+            world.whole()
+        assert "n1:" not in str(c.value)
+        held["2"] = held["1"]
+        world.whole()
+
+    def test_in_ipvs_an_agent_that_cannot_be_read_is_waited_for(self, world: World) -> None:
+        self.mode(world, "ipvs")
+        world.put(agent_pod("n1"))
+        world.on_exec = lambda *_: ExecResult("", "Killed", 137)
+        with pytest.raises(ProcedureError, match="n1: its virtual servers can't be read"):
+            world.whole()
+
+    def test_in_ipvs_a_node_without_an_agent_has_nothing_to_let_go(self, world: World) -> None:
         self.mode(world, "ipvs")
         world.whole()
         assert self.asked(world) == set()

@@ -1,7 +1,8 @@
 """kube-proxy's leftover rules taken off every node, after every agent is switched.
 
 By `kube-proxy --cleanup` from the image that the removed DaemonSet ran, which is on every node already. Its pod
-mounts no /lib/modules: with it, it would load ip_vs and flush every virtual server of the node, others' too.
+mounts /lib/modules only on a node where kube-proxy has left virtual servers, and where nobody else has any: with it,
+it flushes every one of the node (see `ipvs`).
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from . import agents, kube_proxy, node_pods, record
+from . import agents, ipvs, kube_proxy, node_pods, record
 from .agents import Agent
 from .api import Api, Object
 from .errors import ProcedureError
+from .node_pods import Outcome
 from .nodes import Node
 from .record import Record
+from .services import ServiceTable
 
 
 def clean(
@@ -49,20 +52,27 @@ def clean(
     if not todo:
         say(f"leftover rules: none are left on {len(nodes)} nodes")
         return backup
-    spec = _spec(backup)
-    outcomes = node_pods.run(api, "clean", todo, lambda _: spec, timeout=timeout, say=say)
+    plans = _plans(api, backup, namespace, [switched[node.name] for node in todo])
+    outcomes = node_pods.run(
+        api,
+        "clean",
+        [node for node in todo if not plans[node.name].refusal],
+        lambda node: _spec(backup, modules=plans[node.name].modules),
+        timeout=timeout,
+        say=say,
+    )
     left = agents.leftover_rules(api, namespace, [switched[node.name] for node in todo])
     failed: list[str] = []
     cleaned: set[str] = set()
     for node in todo:
-        outcome, count = outcomes[node.name], left[node.name]
-        if outcome.ok and count == 0:
+        reason = _reason(backup, plans[node.name], outcomes.get(node.name), left[node.name])
+        if not reason and plans[node.name].modules:
+            reason = ipvs.finish(api, namespace, switched[node.name])
+        if reason:
+            failed.append(f"{node.name}: {reason}")
+        else:
             cleaned.add(node.uid)
             say(f"{node.name}: cleaned, no leftover rules")
-        elif not outcome.ok:
-            failed.append(f"{node.name}: {outcome.message}")
-        else:
-            failed.append(f"{node.name}: cleaned, but its rules are: {_left(count)}")
     backup = record.write(api, replace(backup, uncleaned=backup.uncleaned - cleaned))
     if failed:
         raise ProcedureError(
@@ -73,12 +83,38 @@ def clean(
     return backup
 
 
+def _plans(api: Api, backup: Record, namespace: str, its_agents: Sequence[Agent]) -> dict[str, ipvs.Plan]:
+    """What `kube-proxy --cleanup` may do on each agent's node; they are asked only where it can do anything in IPVS."""
+    daemonset = backup.daemonset or {}
+    flushes = ipvs.may_flush(daemonset)
+    if not flushes and kube_proxy.mode_of(daemonset, backup.configmap) != "ipvs":
+        return {agent.node: ipvs.Plan() for agent in its_agents}
+    ports = ipvs.node_ports(ServiceTable.read(api))
+    held = ipvs.read(api, namespace, its_agents)
+    return {agent.node: ipvs.plan(held[agent.node], ports, flushes=flushes) for agent in its_agents}
+
+
+def _reason(backup: Record, plan: ipvs.Plan, outcome: Outcome | None, count: int | str) -> str:
+    """Why a node isn't cleaned, "" where it is."""
+    if outcome is None:
+        # rebooted since, it has nothing of kube-proxy's; of nft's tables the count says nothing
+        seen = kube_proxy.mode_of(backup.daemonset, backup.configmap) != "nftables"
+        return "" if plan.bare and count == 0 and seen else plan.refusal
+    if not outcome.ok:
+        return outcome.message
+    return "" if count == 0 else f"cleaned, but its rules are: {_left(count)}"
+
+
 def _left(count: int | str) -> str:
     return f"{count} lines still there" if isinstance(count, int) else f"not readable ({count})"
 
 
-def _spec(backup: Record) -> Object:
-    """The cleaning pod's spec: kube-proxy's own program and image, and in nftables mode its image's `nft`."""
+def _spec(backup: Record, *, modules: bool) -> Object:
+    """The cleaning pod's spec: kube-proxy's own program and image, and in nftables mode its image's `nft`.
+
+    Args:
+        modules: whether it gets the node's /lib/modules, and so at the node's virtual servers.
+    """
     daemonset = backup.daemonset or {}
     its = kube_proxy.container(daemonset)
     program = next(
@@ -97,6 +133,9 @@ def _spec(backup: Record) -> Object:
         "volumes": [{"name": "xtables-lock", "hostPath": {"path": "/run/xtables.lock", "type": "FileOrCreate"}}],
         "automountServiceAccountToken": False,
     }
+    if modules:
+        spec["volumes"].append({"name": "lib-modules", "hostPath": {"path": "/lib/modules"}})
+        containers[0]["volumeMounts"].append({"name": "lib-modules", "mountPath": "/lib/modules", "readOnly": True})
     secrets = daemonset["spec"]["template"]["spec"].get("imagePullSecrets")
     return spec | ({"imagePullSecrets": secrets} if secrets else {})
 

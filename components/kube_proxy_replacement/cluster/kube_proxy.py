@@ -78,6 +78,12 @@ def mode_of(daemonset: Object | None, configmap: Object | None) -> ProxyMode:
     return "nftables" if mode == "nftables" else "iptables"
 
 
+def excluded_cidrs(daemonset: Object | None, configmap: Object | None) -> list[str]:
+    """Where kube-proxy in mode ipvs leaves others' virtual servers alone; [] says that it deletes them all."""
+    said = (configuration(configmap).get("ipvs") or {}).get("excludeCIDRs") or []
+    return [*map(str, said), *filter(None, _flag(daemonset, "--ipvs-exclude-cidrs").split(","))]
+
+
 def configuration(configmap: Object | None) -> Object:
     """The KubeProxyConfiguration in the ConfigMap, {} where there is none that can be read."""
     for text in ((configmap or {}).get("data") or {}).values():

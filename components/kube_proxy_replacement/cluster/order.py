@@ -128,7 +128,7 @@ def restored(api: Api, order: Order, say: Say) -> None:
         restoring.objects(api, backup, say)
         say("this cluster had no kube-proxy: none is restored")
         return
-    restoring.whole(api, _nodes(api, say).ready, patience=order.timeout, say=say)
+    restoring.whole(api, _nodes(api, say).ready, order.namespace, patience=order.timeout, say=say)
 
 
 def way_back(api: Api, order: Order, say: Say) -> None:
@@ -159,7 +159,7 @@ def _restored(api: Api, order: Order, say: Say) -> None:
         )
     if kept.done not in ("", order.mode):
         record.write(api, replace(kept, done=""))  # from here on it is no longer so
-    restoring.whole(api, its_nodes.ready, patience=order.timeout, say=say)
+    restoring.whole(api, its_nodes.ready, order.namespace, patience=order.timeout, say=say)
 
 
 def _backed_up(api: Api, order: Order, its_nodes: Nodes) -> Record:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 
-from . import kube_proxy, kubeadm, record, removal, rules, scheduling, waiting
+from . import agents, ipvs, kube_proxy, kubeadm, record, removal, rules, scheduling, waiting
 from .api import Api, Object
 from .errors import ProcedureError
 from .node_pods import created_or_there
@@ -25,8 +25,11 @@ _COLLECTIONS = {
 }
 
 
-def whole(api: Api, nodes: Sequence[Node], *, patience: float, say: Callable[[str], None]) -> None:
+def whole(api: Api, nodes: Sequence[Node], namespace: str, *, patience: float, say: Callable[[str], None]) -> None:
     """Restores what is missing of kube-proxy and waits until it routes on each of these nodes.
+
+    Args:
+        namespace: the agents' namespace.
 
     The ConfigMap comes first: kube-proxy's pods can't start without it. Raises ProcedureError where there is
     neither a kube-proxy nor a backup of it, or where it doesn't route; Cilium was not touched then.
@@ -40,7 +43,7 @@ def whole(api: Api, nodes: Sequence[Node], *, patience: float, say: Callable[[st
             "phase addon kube-proxy` makes kube-proxy anew."
         )
     objects(api, backup, say)
-    wait_until_routing(api, nodes, patience=patience, say=say)
+    wait_until_routing(api, nodes, namespace, patience=patience, say=say)
 
 
 def objects(api: Api, backup: Record | None, say: Callable[[str], None]) -> None:
@@ -59,12 +62,15 @@ def objects(api: Api, backup: Record | None, say: Callable[[str], None]) -> None
         _create(api, "DaemonSet", backup.daemonset, say)
 
 
-def wait_until_routing(api: Api, nodes: Sequence[Node], *, patience: float, say: Callable[[str], None]) -> None:
+def wait_until_routing(
+    api: Api, nodes: Sequence[Node], namespace: str, *, patience: float, say: Callable[[str], None]
+) -> None:
     """Waits until kube-proxy's rules for the API's Services are in each node's kernel.
 
     Read with the programs of kube-proxy's own image, in its own pod: so the pod runs, and the backend is the one
     that it writes to. Its readiness says nothing (it has no probe), and while Cilium holds port 10256 its health can't
-    be read there.
+    be read there. Its image has nothing to read IPVS with: there, the node's agent is asked (one that isn't there has
+    nothing to let go, either).
     """
     found = kube_proxy.find(api)
     if found.daemonset is None:
@@ -81,8 +87,9 @@ def wait_until_routing(api: Api, nodes: Sequence[Node], *, patience: float, say:
         pods = {pod["spec"].get("nodeName"): pod for pod in removal.pods(api, found.daemonset)}
         expected = ServiceTable.read(api).ready_endpoints()
         left = [node.name for node in wanted if node.name not in routing]
+        held = _virtual_servers(api, namespace, left) if mode == "ipvs" else {}
         with ThreadPoolExecutor(_WORKERS) as pool:
-            answers = pool.map(lambda name: _why_not(api, pods.get(name), mode, expected), left)
+            answers = pool.map(lambda name: _why_not(api, pods.get(name), mode, expected, held.get(name)), left)
             for name, reason in zip(left, answers, strict=True):
                 if reason:
                     reasons[name] = reason
@@ -112,15 +119,25 @@ def _why_not(
     pod: Object | None,
     mode: kube_proxy.ProxyMode,
     expected: rules.Expected,
+    held: ipvs.Held | str | None,
 ) -> str:
-    """Why kube-proxy doesn't route on the node of this pod, or "" where it does."""
+    """Why kube-proxy doesn't route on the node of this pod, or "" where it does.
+
+    Args:
+        held: in mode ipvs, the node's virtual servers, or why they can't be read; None where no agent is there.
+    """
     if pod is None:
         return "no kube-proxy pod yet"
     name = pod["metadata"]["name"]
     if not is_ready(pod):
         return f"its pod {name} isn't running: {_state(pod)}"
     if mode == "ipvs":
-        return ""  # its tables can't be read with its image; replace mode refuses ipvs, so it was never gone
+        if held is None:
+            return ""
+        if isinstance(held, str):
+            return f"its virtual servers can't be read: {held}"
+        missing = ipvs.missing_routes(held, expected)
+        return f"{len(missing)} Services aren't in its IPVS yet, first {missing[0]}" if missing else ""
 
     def output(command: list[str]) -> str:
         result = api.exec(kube_proxy.NAMESPACE, name, _container_name(pod), command, timeout=_EXEC_DEADLINE)
@@ -129,7 +146,7 @@ def _why_not(
         return result.stdout
 
     families = sorted({"6" if ":" in ip else "4" for ip, _, _ in expected})
-    missing: list[str] = []
+    missing = []
     try:
         for family in families:
             mine = {key: value for key, value in expected.items() if (":" in key[0]) == (family == "6")}
@@ -142,6 +159,11 @@ def _why_not(
     except ProcedureError as error:
         return f"its rules can't be read: {error}"
     return f"{len(missing)} Services aren't in its rules yet, first {missing[0]}" if missing else ""
+
+
+def _virtual_servers(api: Api, namespace: str, names: Sequence[str]) -> dict[str, ipvs.Held | str]:
+    found = agents.find(api, namespace)
+    return ipvs.read(api, namespace, [found[name] for name in names if name in found])
 
 
 def _container_name(pod: Object) -> str:
