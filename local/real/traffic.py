@@ -75,6 +75,8 @@ class Outcome:
     """Right ones, by the server's `NODE:PORT`."""
     stale: float = 0.0
     """Seconds after a move of the Service's in which a server that it had left was still asked."""
+    strayed: int = 0
+    """Under session affinity: how often another server answered than the time before."""
 
     @property
     def failed(self) -> int:
@@ -143,6 +145,10 @@ class Outcomes:
     @property
     def stale(self) -> float:
         return max((its.stale for its in self.streams.values()), default=0.0)
+
+    @property
+    def strayed(self) -> int:
+        return sum(its.strayed for its in self.streams.values())
 
     @property
     def broken(self) -> int:
@@ -275,10 +281,14 @@ def parse(text: str) -> Line:
     )
 
 
+def _kind(line: Line) -> str:
+    """The kind of Service that was asked."""
+    return line.target.partition("-")[0]
+
+
 def _wrong(line: Line, moves: Moves) -> str:
     """Why an answer isn't right, as that of a server that mustn't be asked; "" where it is."""
-    kind = line.target.partition("-")[0]
-    if kind in ("local", "internal") and line.answer.partition(":")[0] != line.node:
+    if _kind(line) in ("local", "internal") and line.answer.partition(":")[0] != line.node:
         return f"{line.answer} answered, on another node"
     if line.target == _MOVING:
         allowed = moves.allowed(line.instant, line.ended)
@@ -295,6 +305,7 @@ def _outcome(lines: list[Line], moves: Moves, step: str) -> Outcome:
     outcome = Outcome(sent=len(lines))
     # From the first question to the last: before and after, none was asked.
     answered = [lines[0].instant, lines[-1].instant]
+    before = ""
     for line in lines:
         if error := line.error or _wrong(line, moves):
             outcome.failures.append(_failure(line, step, error))
@@ -304,8 +315,10 @@ def _outcome(lines: list[Line], moves: Moves, step: str) -> Outcome:
         outcome.late += line.milliseconds > LATE
         outcome.slowest = max(outcome.slowest, line.milliseconds)
         outcome.answers[line.answer] += 1
+        outcome.strayed += _kind(line) == "sticky" and before not in ("", line.answer)
+        before = line.answer
         answered.append(line.ended)
-    outcome.longest_gap = max(after - before for before, after in pairwise(sorted(answered)))
+    outcome.longest_gap = max(later - sooner for sooner, later in pairwise(sorted(answered)))
     return outcome
 
 

@@ -134,6 +134,14 @@ def test_an_answer_from_where_the_service_was_is_a_failure_after_a_second(tmp_pa
     assert found.stale == pytest.approx(1.1)
 
 
+def test_under_session_affinity_each_change_of_the_server_is_counted(tmp_path: Path) -> None:
+    servers = ("node-1", "node-1", "node-2", "node-2", "node-1")
+    lines = [f"{after} outside>sticky-host@node-1 tcp 1 {server}:18080" for after, server in enumerate(servers)]
+    lines += [f"{after} outside>cluster-host@node-1 tcp 1 {server}:18080" for after, server in enumerate(servers)]
+    found = read(tmp_path, *lines)
+    assert (found.streams["outside>sticky-host@node-1"].strayed, found.strayed, found.failed) == (2, 2, 0)
+
+
 def test_a_service_that_is_not_answered_at_all_is_not_stale(tmp_path: Path) -> None:
     found = read(
         tmp_path,
