@@ -135,7 +135,7 @@ def test_an_answer_from_where_the_service_was_is_a_failure_after_a_second(tmp_pa
 
 
 def test_under_session_affinity_each_change_of_the_server_is_counted(tmp_path: Path) -> None:
-    servers = ("node-1", "node-1", "node-2", "node-2", "node-1")
+    servers = ("node-1", "node-1", "node-2", "node-2", "node-2", "node-1")
     lines = [f"{after} outside>sticky-host@node-1 tcp 1 {server}:18080" for after, server in enumerate(servers)]
     lines += [f"{after} outside>cluster-host@node-1 tcp 1 {server}:18080" for after, server in enumerate(servers)]
     found = read(tmp_path, *lines)
