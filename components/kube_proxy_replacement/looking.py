@@ -172,7 +172,6 @@ class _Look:
             daemonsets = reading(api.list, "/apis/apps/v1/daemonsets")
             release = reading(helm_release.find, api, settings.namespace, settings.release_name)
             node_items = reading(api.list, nodes.LIST)
-            config = reading(api.find, f"/api/v1/namespaces/{settings.namespace}/configmaps/cilium-config")
             self.proxy: kube_proxy.KubeProxy = proxy.result()
             self.services: ServiceTable = services.result()
             self.record: record.Record | None = kept.result()
@@ -180,7 +179,6 @@ class _Look:
             self.release: helm_release.HelmRelease | None = release.result()
             self.node_items = node_items.result()
             self.nodes = nodes.among(self.node_items)
-            self.config: Mapping[str, str] = (config.result() or {}).get("data") or {}
         self.had_kube_proxy = self.proxy.daemonset is not None or bool(self.record and self.record.had_kube_proxy)
         self.ours = bool(before) or (
             self.record is not None and self.record.release == f"{settings.namespace}/{settings.release_name}"
@@ -218,7 +216,7 @@ class _Look:
             unreadable=sorted(wrong.unreadable),
             restart=list(wrong.restart),
             notes=([] if self.steady else self._notes(its_address, fresh))
-            + ([f"keepConnections: false turns {_KEPT} off: {notes.HANG}"] if self._stops_keeping() else [])
+            + ([effect] if (effect := self._keeping_changes()) else [])
             + [f"{node}: its agent can't be read ({why})" for node, why in sorted(wrong.unreadable.items())],
         )
 
@@ -308,20 +306,20 @@ class _Look:
             )
 
     def _open_connections_say_no(self) -> None:
-        if self._stops_keeping() and self.settings.keep_connections is None:
+        effect = self._keeping_changes()
+        if effect and self.settings.keep_connections is None:
             raise ProcedureError(
-                f"keepConnections: the values turn off what the running agents have on ({_KEPT}: true in "
-                f"cilium-config): {notes.HANG}. Nothing was changed. Leave the value out, or write keepConnections: "
-                "false where that is meant."
+                f"keepConnections: {effect}. Nothing was changed. Write keepConnections: true or false, whichever is "
+                "meant, and no other value for it."
             )
 
-    def _stops_keeping(self) -> bool:
-        """Whether agents that replace kube-proxy will do so with eBPF at the pods' sockets, and didn't until now."""
-        return (
-            self.settings.mode == "replace"
-            and (self.config.get("kube-proxy-replacement"), self.config.get(_KEPT)) == ("true", "true")
-            and not keeps_connections(self.settings, self.chart.values)
-        )
+    def _keeping_changes(self) -> str:
+        """What it does that agents which replace already will do so with pods' sockets left alone, or no longer."""
+        running = self.release.config if self.release else {}
+        if self.settings.mode != "replace" or running.get("kube-proxy-replacement") != "true":
+            return ""
+        kept = keeps_connections(self.settings, self.chart.values)
+        return notes.KEPT[kept] if kept is not (running.get(_KEPT) == "true") else ""
 
     def _address(self) -> ApiServerAddress:
         settings = self.settings

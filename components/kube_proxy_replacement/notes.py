@@ -9,11 +9,15 @@ from typing import Any
 from . import chart
 from .values import HEALTH_PORT
 
-HANG = (
-    "every connection of a pod to a ClusterIP that is open then hangs, as its node's agent restarts, until its client "
-    "gives up: nothing translates its packets any more, and nothing resets it. New ones are answered"
-)
-"""What becomes of them where replacing agents go over to eBPF at the pods' sockets."""
+KEPT = {
+    True: "socketLB.hostNamespaceOnly is turned on under agents that replace kube-proxy: as its agent restarts, a "
+    "node's pods get no answer from ClusterIPs, DNS among them, for some seconds (5 measured), since eBPF at their "
+    "sockets goes before eBPF at their interfaces comes. Open connections live",
+    False: "socketLB.hostNamespaceOnly is turned off under agents that replace kube-proxy: every connection of a pod "
+    "to a ClusterIP that is open hangs, as its node's agent restarts, until its client gives up, since nothing "
+    "translates its packets any more and nothing resets it. New connections are answered",
+}
+"""What it does to turn it on or off on a switched cluster; measured on real nodes. In a switch-over it does neither."""
 
 _RESTART_SECONDS = 20
 """One agent from its deletion to Ready: 14 to 18 s measured on real nodes with Cilium 1.20.2, rounded up."""

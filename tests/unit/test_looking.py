@@ -39,6 +39,7 @@ from .test_helm_release import secret
 KUBEADM = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 CONFIG = "/api/v1/namespaces/kube-system/configmaps/cilium-config"
 RECORD = "/api/v1/namespaces/kube-system/configmaps/kube-proxy-replacement"
+OPTION = "bpf-lb-sock-hostns-only"
 TAINT = {"key": "gpu", "effect": "NoSchedule"}
 CHART = {
     "kubeProxyReplacement": "false",
@@ -78,10 +79,14 @@ class World(FakeApi):
         self.put(service("kubernetes", "10.96.0.1", ports=({"port": 443, "protocol": "TCP"},)))
         self.on_exec = self._its_agent_says
 
-    def ran(self, mode: str, *, done: bool = True) -> World:
-        """As a run in this mode has left it, or, not `done`, one that was stopped behind the release."""
+    def ran(self, mode: str, *, done: bool = True, kept: bool = True) -> World:
+        """As a run in this mode has left it, or, not `done`, one that was stopped behind the release.
+
+        `kept`: with socketLB.hostNamespaceOnly.
+        """
         self.in_mode = mode
         rendered = {"kube-proxy-replacement": "true" if mode == "replace" else "false"}
+        rendered |= {OPTION: "true"} if kept and mode == "replace" else {}
         owner = agents_daemon_set()
         owner["metadata"]["annotations"] = {
             "meta.helm.sh/release-name": "cilium",
@@ -471,7 +476,7 @@ class TestStopped:
     @pytest.mark.parametrize("status", ["pending-install", "pending-upgrade"])
     def test_a_release_that_was_cut_off_is_told(self, world: World, look: Look, status: str) -> None:
         world.ran("replace", done=False)
-        world.put(secret(2, status, config={"kube-proxy-replacement": "true"}))
+        world.put(secret(2, status, config={"kube-proxy-replacement": "true", OPTION: "true"}))
         found = look("replace", before("replace"))
         assert any(status in note and "marks that revision failed" in note for note in found.notes)
         assert found.findings == []
@@ -487,28 +492,37 @@ class TestStopped:
         assert "may not" in refused(lambda: look("replace", before("replace")))
 
 
-OFF = {"socketLB": {"hostNamespaceOnly": False}}
+ON, OFF = ({"socketLB": {"hostNamespaceOnly": its}} for its in (True, False))
 
 
 class TestOpenConnections:
-    """Agents that replace with socketLB.hostNamespaceOnly on, and values that would turn it off."""
+    """Agents that replace, with socketLB.hostNamespaceOnly on or off, and settings that would change that."""
 
-    def kept(self, world: World, mode: str = "replace") -> None:
-        world.ran(mode)
-        its = dict(world.objects[CONFIG]["data"]) | {"bpf-lb-sock-hostns-only": "true"}
-        world.put(config_map("cilium-config", **its), secret(1, config=its))
+    @pytest.mark.parametrize(
+        ("kept", "settings", "words"),
+        [
+            (True, {"values": OFF}, "hangs"),
+            (False, {}, "no answer from ClusterIPs"),
+            (False, {"values": ON}, "no answer from ClusterIPs"),
+        ],
+    )
+    def test_changing_it_is_refused_where_it_is_not_said(
+        self, world: World, look: Look, kept: bool, settings: dict[str, Any], words: str
+    ) -> None:
+        world.ran("replace", kept=kept)
+        said = refused(lambda: look("replace", before("replace"), **settings))
+        assert "keepConnections" in said
+        assert words in said
 
-    def test_turning_it_off_is_refused_where_it_is_not_said(self, world: World, look: Look) -> None:
-        self.kept(world)
-        said = refused(lambda: look("replace", before("replace"), values=OFF))
-        for words in ("keepConnections", "bpf-lb-sock-hostns-only: true", "hangs"):
-            assert words in said
-
-    def test_said_it_is_done_and_told_though_nothing_else_changes(self, world: World, look: Look) -> None:
-        self.kept(world)
-        (note,) = look("replace", before("replace"), keepConnections=False).notes
-        assert "hangs" in note
-        assert look("replace", before("replace"), keepConnections=False, values=OFF).notes == [note]
+    @pytest.mark.parametrize(("kept", "words"), [(True, "hangs"), (False, "no answer from ClusterIPs")])
+    def test_said_it_is_done_and_told_though_nothing_else_changes(
+        self, world: World, look: Look, kept: bool, words: str
+    ) -> None:
+        world.ran("replace", kept=kept)
+        (note,) = look("replace", before("replace"), keepConnections=not kept).notes
+        assert words in note
+        same = {"socketLB": {"hostNamespaceOnly": not kept}}
+        assert look("replace", before("replace"), keepConnections=not kept, values=same).notes == [note]
 
     def test_said_the_other_way_round_both_are_named(self, look: Look) -> None:
         with pytest.raises(SettingsError) as caught:
@@ -517,23 +531,41 @@ class TestOpenConnections:
         assert "values.socketLB.hostNamespaceOnly: false" in reason
         assert "keepConnections: true" in reason
 
-    @pytest.mark.parametrize("settings", [{}, {"keepConnections": True}, {"values": {"socketLB": {"a": 1}}}])
-    def test_leaving_it_on_is_no_change(self, world: World, look: Look, settings: dict[str, Any]) -> None:
-        self.kept(world)
+    @pytest.mark.parametrize(
+        ("kept", "settings"),
+        [
+            (True, {}),
+            (True, {"keepConnections": True}),
+            (True, {"values": {"socketLB": {"a": 1}}}),
+            (False, {"values": OFF}),
+            (False, {"keepConnections": False}),
+        ],
+    )
+    def test_leaving_it_as_it_is_is_no_change(
+        self, world: World, look: Look, kept: bool, settings: dict[str, Any]
+    ) -> None:
+        world.ran("replace", kept=kept)
         assert look("replace", before("replace"), **settings).notes == []
 
-    def test_off_before_and_after_is_none_either(self, world: World, look: Look) -> None:
+    def test_an_edit_by_hand_is_mended_without_it(self, world: World, look: Look) -> None:
         world.ran("replace")
-        assert look("replace", before("replace"), values=OFF).notes == []
+        world.objects[CONFIG]["data"][OPTION] = "false"
+        found = look("replace", before("replace"))
+        assert len(found.findings) == 1
+        assert found.notes == []
 
-    def test_beside_kube_proxy_nothing_hangs(self, world: World, look: Look) -> None:
-        self.kept(world, "coexist")
+    def test_beside_kube_proxy_it_changes_nothing(self, world: World, look: Look) -> None:
+        world.ran("coexist")
         assert look("coexist", before("coexist"), values=OFF).notes == []
-        assert not any("hangs" in note for note in look("replace", before("coexist"), values=OFF).notes)
 
-    def test_on_the_way_back_nothing_hangs(self, world: World, look: Look) -> None:
-        self.kept(world)
-        assert not any("hangs" in note for note in look("coexist", before("replace"), values=OFF).notes)
+    @pytest.mark.parametrize("kept", [True, False])
+    @pytest.mark.parametrize(("was", "mode"), [("coexist", "replace"), ("replace", "coexist")])
+    def test_with_the_mode_it_may_change(self, world: World, look: Look, was: str, mode: str, kept: bool) -> None:
+        world.ran(was, kept=kept)
+        for values in (ON, OFF):
+            told = "\n".join(look(mode, before(was), values=values).notes)
+            assert "hangs" not in told
+            assert "no answer" not in told
 
     @pytest.mark.parametrize(
         ("settings", "words"),
