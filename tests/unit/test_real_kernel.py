@@ -82,7 +82,7 @@ class TestKubeProxys:
         its = Kernel(
             "node-1",
             tables={"ip6 kube-proxy": "table ip6 kube-proxy {\n}"},
-            sets=("KUBE-CLUSTER-IP", "KUBE-6-NODE-PORT-TCP", "KUBE-CLUSTER-IPS", "MY-KUBE-CLUSTER-IP"),
+            sets=("KUBE-CLUSTER-IP", "KUBE-6-NODE-PORT-TCP", "KUBE-CLUSTER-IPS", "CLUSTER-IP"),
             devices=("eth0", "kube-ipvs0", "kube-ipvs00"),
             virtual_servers=("TCP 0A600001:01BB",),
         )

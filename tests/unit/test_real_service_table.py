@@ -53,6 +53,13 @@ class TestExpected:
         assert table[Frontend("192.0.2.21", 80, "TCP", INSIDE)].backends == {"10.244.1.29:8080", "10.244.2.131:8080"}
         assert Frontend("192.0.2.20", 80, "TCP", INSIDE) not in table  # policy Cluster
 
+    def test_where_both_policies_are_alike_there_is_one_scope_and_where_they_differ_two(self) -> None:
+        alike = service("k-lb-local", internalTrafficPolicy="Local")
+        assert Frontend("192.0.2.21", 80, "TCP", INSIDE) not in wanted("node-1", services=alike)
+        other = wanted("node-1", services=service("k-lb", internalTrafficPolicy="Local"))
+        assert other[Frontend("192.0.2.20", 80, "TCP")].backends == {"10.244.1.29:8080", "10.244.2.131:8080"}
+        assert other[Frontend("192.0.2.20", 80, "TCP", INSIDE)].backends == {"10.244.1.29:8080"}
+
     def test_internal_local_is_the_nodes_own(self) -> None:
         assert self.entry("node-1", "10.104.195.193").backends == {"10.244.1.105:8080"}
         assert self.entry("node-2", "10.104.195.193").backends == frozenset()
