@@ -2,6 +2,8 @@
 PYTHON ?= python3
 export NODES ARGS
 
-.PHONY: help up preview outputs kubeconfig pulumi down clean test test-unit check bench
-help up preview outputs kubeconfig pulumi down clean test test-unit check bench:
+TARGETS := help up preview outputs kubeconfig pulumi down up-real bench-real down-real clean test test-unit check bench
+
+.PHONY: $(TARGETS)
+$(TARGETS):
 	@$(PYTHON) -m local $@

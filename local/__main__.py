@@ -6,14 +6,17 @@
   kubeconfig  the path of the cluster's kubeconfig, alone
   pulumi      any Pulumi command in this environment: make pulumi ARGS="stack --show-urns"
   down        end the cluster and remove its state
-  clean       down, and remove the virtual environment; the cache that clones share stays
-  test        check, the unit tests and the engine tests
+  up-real     a cluster of real nodes in namespaces of their own: real kubelets and kube-proxy; root is needed
+  bench-real  the switch-over on real nodes with traffic, this program and the manual way side by side
+  down-real   end the cluster of real nodes and leave the machine as it was
+  clean       down and down-real, and remove the virtual environment; the cache that clones share stays
+  test        check, the unit tests, the engine tests, the tests on real nodes where the machine can have them
   test-unit   the unit tests
   check       lint, format, types, imports
   bench       how fast it is, as ratios
   help        this text
 
-NODES=5 make up: more nodes than 3. PYTHON=python3.12 make up: another interpreter.
+NODES=5 make up: more nodes than 3; NODES=3 make up-real: more than 2. PYTHON=python3.12 make up: another interpreter.
 """
 
 import os
@@ -22,8 +25,9 @@ from typing import NoReturn
 
 from local import clone, environment, removal
 
-_MAKE_ENVIRONMENT = ("up", "preview", "pulumi", "test", "test-unit", "check", "bench")
-_USE_ENVIRONMENT = ("outputs", "kubeconfig", "down", "clean")
+_ENDS = ("down", "down-real", "clean")
+_MAKE_ENVIRONMENT = ("up", "preview", "pulumi", "test", "test-unit", "check", "bench", "up-real", "bench-real")
+_USE_ENVIRONMENT = ("outputs", "kubeconfig", *_ENDS)
 
 
 def main(arguments: list[str]) -> int:
@@ -35,10 +39,10 @@ def main(arguments: list[str]) -> int:
     if command not in (*_MAKE_ENVIRONMENT, *_USE_ENVIRONMENT):
         return _failed(f"no command is called {command}; `python -m local help` says which there are", 2)
     try:
-        if command in ("down", "clean") and not any(clone.RECORDS.glob("*")):
-            # No process was ever started, or all are ended: no environment is made just for this.
+        if command in _ENDS and not _is_to_be_ended(command):
+            # No environment is made just for this.
             return removal.run(command)
-        if command in _MAKE_ENVIRONMENT or (command in ("down", "clean") and not environment.is_usable()):
+        if command in _MAKE_ENVIRONMENT or (command in _ENDS and not environment.is_usable()):
             environment.ensure(lambda line: print(line, file=sys.stderr, flush=True))
         elif not environment.is_usable():
             return _failed("nothing is up here: run `make up` first")
@@ -52,6 +56,12 @@ def main(arguments: list[str]) -> int:
     from local import commands  # what it imports is in the environment alone
 
     return commands.run(command, arguments[1:])
+
+
+def _is_to_be_ended(command: str) -> bool:
+    """Whether a process was started that may run still, of what the command ends."""
+    simulated, real = any(clone.RECORDS.glob("*")), clone.REAL.exists()
+    return {"down": simulated, "down-real": real, "clean": simulated or real}[command]
 
 
 def _go_inside(arguments: list[str]) -> NoReturn:

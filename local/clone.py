@@ -6,11 +6,13 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 
 FOLDER: Final = ROOT / ".local"
-"""All that `make up` makes, but for the environment: clusters, states, secrets."""
+"""All that `make up` and `make up-real` make, but for the environment: clusters, states, secrets."""
 
 CLUSTER: Final = FOLDER / "cluster"
 RECORDS: Final = CLUSTER / "run"
 """Which processes were started."""
+REAL: Final = FOLDER / "real"
+"""The cluster of real nodes."""
 STATE: Final = FOLDER / "state"
 PULUMI_HOME: Final = FOLDER / "pulumi-home"
 PASSPHRASE: Final = FOLDER / "passphrase"

@@ -10,6 +10,8 @@ from typing import Final
 from local import clone, lock, removal, up
 from local.cluster import ClusterError, EmbeddedCluster, ending
 from local.engine import Engine, EngineError
+from local.real import ending as real_ending
+from local.real import up as real_up
 from local.toolchain import ToolchainError, ensure
 
 _CHECKS: Final = (
@@ -21,6 +23,7 @@ _CHECKS: Final = (
 _UNIT: Final = ("unit tests", ("-m", "pytest", "tests/unit"))
 _GO: Final = ("tests of the programs in Go", ("-m", "local.gotests"))
 _ENGINE: Final = ("engine tests", ("-m", "pytest", "tests/engine"))
+_REAL: Final = ("tests on real nodes", ("-m", "pytest", "tests/datapath"))
 
 
 def run(command: str, arguments: Sequence[str]) -> int:
@@ -31,7 +34,8 @@ def run(command: str, arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted. `make up` goes on from here, `make down` ends what was started.\n")
+        real = "-real" if command.endswith("-real") else ""
+        sys.stderr.write(f"Interrupted. `make up{real}` goes on from here, `make down{real}` ends what was started.\n")
         return 130
 
 
@@ -70,18 +74,32 @@ def _kubeconfig(_: Sequence[str]) -> int:
 
 def _down(_: Sequence[str]) -> int:
     with lock.held("down"):
-        _end()
+        ending.remove(clone.CLUSTER, _say)
     return removal.run("down")
+
+
+def _up_real(_: Sequence[str]) -> int:
+    with lock.held("up-real"):
+        real_up.run(up.nodes(2, at_most=100), _say)
+    return 0
+
+
+def _bench_real(arguments: Sequence[str]) -> int:
+    with lock.held("bench-real"):
+        return _python(["-m", "local.real.bench", *arguments])
+
+
+def _down_real(_: Sequence[str]) -> int:
+    with lock.held("down-real"):
+        real_ending.remove(clone.REAL, _say)
+    return removal.run("down-real")
 
 
 def _clean(_: Sequence[str]) -> int:
     with lock.held("clean"):
-        _end()
+        ending.remove(clone.CLUSTER, _say)
+        real_ending.remove(clone.REAL, _say)
     return removal.run("clean")
-
-
-def _end() -> None:
-    ending.remove(clone.CLUSTER, _say)
 
 
 def _check(_: Sequence[str]) -> int:
@@ -93,7 +111,7 @@ def _test_unit(arguments: Sequence[str]) -> int:
 
 
 def _test(_: Sequence[str]) -> int:
-    return _all([*_CHECKS, _UNIT, _GO, _ENGINE])
+    return _all([*_CHECKS, _UNIT, _GO, _ENGINE, _REAL])
 
 
 def _bench(arguments: Sequence[str]) -> int:
@@ -107,6 +125,9 @@ _COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "kubeconfig": _kubeconfig,
     "pulumi": _pulumi,
     "down": _down,
+    "up-real": _up_real,
+    "bench-real": _bench_real,
+    "down-real": _down_real,
     "clean": _clean,
     "test": _test,
     "test-unit": _test_unit,

@@ -4,14 +4,15 @@ import shutil
 import sys
 
 from local import lock
-from local.clone import FOLDER, ROOT, STACK_FILE, VENV
+from local.clone import FOLDER, REAL, ROOT, STACK_FILE, VENV
 
 
 def run(command: str) -> int:
-    """`down` or `clean`, for a clone without a cluster."""
+    """`down`, `down-real` or `clean`, for a clone without the cluster in question."""
     try:
         with lock.held(command):
-            remove_state()
+            if command != "down-real":
+                remove_state()
     except lock.BusyError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -23,9 +24,9 @@ def run(command: str) -> int:
 
 
 def remove_state() -> None:
-    """Remove the stack's state and settings, all but the lock that is held."""
+    """Remove the stack's state and settings, all but the lock that is held and a cluster of real nodes."""
     for path in sorted(FOLDER.iterdir()):
-        if path.name == "lock":
+        if path == REAL or path.name == "lock":
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

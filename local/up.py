@@ -21,10 +21,15 @@ class SettingError(Exception):
 
 def cluster(toolchain: Toolchain) -> EmbeddedCluster:
     """The clone's cluster, as large as NODES says."""
-    text = os.environ.get("NODES") or "3"
-    if not text.isdecimal() or not 1 <= int(text) <= 1000:
-        raise SettingError(f"NODES={text}: write a number from 1 to 1000")
-    return EmbeddedCluster(clone.CLUSTER, toolchain, int(text))
+    return EmbeddedCluster(clone.CLUSTER, toolchain, nodes(3, at_most=1000))
+
+
+def nodes(default: int, at_most: int) -> int:
+    """How many NODES says."""
+    text = os.environ.get("NODES") or str(default)
+    if not text.isdecimal() or not 1 <= int(text) <= at_most:
+        raise SettingError(f"NODES={text}: write a number from 1 to {at_most}")
+    return int(text)
 
 
 def run(report: Report) -> None:

@@ -63,8 +63,9 @@ class EmbeddedCluster:
         return {process.name for process in self._processes.running()} >= set(ending.NAMES)
 
     def start(self, report: Report = print) -> None:
-        """Start what isn't running, and return when every node routes Services by kube-proxy.
+        """Start what isn't running, and return when kube-proxy runs on every node.
 
+        Its rules are in the nodes' kernels a second later, as on real ones: its pods have no readiness probe.
         A cluster that was stopped goes on with what it held, its nodes as after a reboot.
         """
         self._keep_size(report)

@@ -21,7 +21,7 @@ from typing import Final
 
 from local.clone import FOLDER
 from local.cluster import ClusterError
-from local.real import agents, foreign, manual, parts, table, workload
+from local.real import agents, foreign, manual, table, workload
 from local.real.cluster import PARTS, RealCluster
 from local.real.engine import RealEngine
 from local.real.explained import BACK, THERE
@@ -48,8 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # senders are ended then, too
     folder = _FOLDER / "ways" / time.strftime("%Y%m%d-%H%M%S")
     try:
-        toolchain = ensure(PARTS, _say)
-        helm = parts.bring(parts.HELM, _say) / "helm"
+        toolchain = ensure([*PARTS, "helm"], _say)
         cluster = RealCluster(_FOLDER, toolchain, int(os.environ.get("NODES") or "2"))
         began = time.monotonic()
         found: dict[str, Legs] = {"program": {}, "manual": {}}
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         if told.only != "manual":
             found["program"], faults = _program(cluster, toolchain, folder / "program")
         if told.only != "program":
-            found["manual"] = _manual(cluster, toolchain, helm, folder / "manual")
+            found["manual"] = _manual(cluster, toolchain, toolchain.helm, folder / "manual")
         verdict = table.verdict(found["program"], found["manual"], faults)
         lines = [
             "",

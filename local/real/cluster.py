@@ -1,7 +1,7 @@
 """A whole cluster of real nodes in one folder: started, found again, ended without a trace."""
 
-import hashlib
-import shutil
+import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -15,19 +15,24 @@ from local.cluster.certificates import Pki
 from local.cluster.errors import ClusterError
 from local.cluster.layout import Layout
 from local.cluster.processes import Processes
-from local.real import control_plane, images, machine, namespaces, objects, parts
+from local.real import control_plane, ending, images, machine, namespaces, objects
 from local.real.control_plane import FabricApi, FabricCommands
 from local.real.node import Node
-from local.toolchain import Toolchain
+from local.toolchain import REAL, Toolchain
 
 Report = Callable[[str], None]
 
 OUTSIDE_ADDRESS: Final = "10.10.0.200"
-PARTS: Final = ("pulumi", "plugins", "etcd", "kubectl", "kubernetes", "cilium-chart")
+PARTS: Final = REAL
 """What it needs of the toolchain."""
 
-_FABRIC: Final = "fabric"
-_OUTSIDE: Final = "outside"
+_FABRIC, _OUTSIDE = ending.HOLDERS
+_ROUTES: Final = {
+    "iptables": (("iptables-save", "--table=nat"), "KUBE-SEP-"),
+    "nftables": (("nft", "list", "table", "ip", "kube-proxy"), "endpoint-"),
+    "ipvs": (("cat", "/proc/net/ip_vs"), "0A600001:"),
+}
+"""By kube-proxy's mode what it writes into a node's kernel for Services: how that is read, and what is in it."""
 _SECONDS: Final = 120.0
 _POLL: Final = 0.1
 
@@ -39,20 +44,27 @@ class RealCluster:
     on the machine but the nodes' cgroups.
     """
 
-    def __init__(self, folder: Path, toolchain: Toolchain, nodes: int = 2, *, bridge: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        toolchain: Toolchain,
+        nodes: int = 2,
+        *,
+        bridge: bool = True,
+        proxy_mode: str = "iptables",
+    ) -> None:
         """
         Args:
+            proxy_mode: kube-proxy's: ``iptables``, ``nftables`` or ``ipvs``.
             bridge: pods have a network before Cilium comes (CNI plugin `bridge`, static routes), so nodes are Ready.
         """
         self._layout = Layout(folder.absolute())
         self._toolchain = toolchain
         self._bridge = bridge
         self._processes = Processes(self._layout.records, self._layout.logs)
-        group = f"kpr-{hashlib.sha256(str(self._layout.folder).encode()).hexdigest()[:8]}"
-        self.nodes = [
-            Node(number, self._layout.folder / objects.node_name(number), f"{group}-{number}", self._processes)
-            for number in range(1, nodes + 1)
-        ]
+        self._shape = {"nodes": nodes, "bridge": bridge, "proxy_mode": proxy_mode}
+        self._mode = proxy_mode
+        self.nodes = [Node(number, self._layout.folder, self._processes) for number in range(1, nodes + 1)]
 
     @property
     def folder(self) -> Path:
@@ -80,7 +92,8 @@ class RealCluster:
 
     def kubectl(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         command = [str(self._toolchain.kubectl), f"--kubeconfig={self.kubeconfig}", *arguments]
-        return subprocess.run(self.in_fabric(command), capture_output=True, text=True, check=False)
+        environment = os.environ | {"KUBECACHEDIR": str(self._layout.folder / "kubectl")}
+        return subprocess.run(self.in_fabric(command), capture_output=True, text=True, check=False, env=environment)
 
     def launch(self, name: str, command: Sequence[str]) -> None:
         """Start a program that ends with the cluster at the latest."""
@@ -90,10 +103,6 @@ class RealCluster:
         """Ask a program that was launched under this name to end, and wait until it has."""
         self._processes.end_only(name)
 
-    def runs(self, name: str) -> bool:
-        """Whether a program that was launched under this name still runs."""
-        return any(process.name == name for process in self._processes.running())
-
     def is_running(self) -> bool:
         return {process.name for process in self._processes.running()} >= {
             _FABRIC,
@@ -101,70 +110,58 @@ class RealCluster:
             *(node.name for node in self.nodes),
         }
 
+    def outside_ip(self, *commands: str) -> None:
+        """Run commands of `ip` where the client outside is: routes to what lies behind the nodes."""
+        namespaces.ip(self._toolchain.debian, self._pid(_OUTSIDE), *commands)
+
     def start(self, report: Report = print) -> None:
-        """From nothing to a cluster whose nodes are Ready and whose Services kube-proxy routes."""
+        """From nothing to a cluster whose nodes are Ready and whose Services kube-proxy routes on each of them."""
         if lacking := machine.missing():
             raise ClusterError(lacking)
+        if self._processes.running() and (shape := json.loads(self._layout.settings.read_text())) != self._shape:
+            its = ", ".join(f"{name} {value}" for name, value in shape.items())
+            raise ClusterError(f"in {self.folder} another cluster of real nodes runs ({its}): end that one first")
         if self.is_running():
-            report(f"The cluster of real nodes runs already ({self.folder}).")
+            report(f"The cluster of real nodes runs already, with {len(self.nodes)} nodes ({self.folder}).")
             return
-        golden, built = images.golden(report), parts.bring(parts.NODE, report)
+        golden = images.golden(self._toolchain, report)
+        # Leftovers of a start that was killed, too.
         self.stop(report)
         began = time.monotonic()
         self._layout.make()
-        machine.note_settings(self._layout.folder / "machine.json")
+        self._layout.settings.write_text(json.dumps(self._shape))
+        machine.hold_settings(self.folder)
         pki = Pki(self._layout.pki)
         for node in self.nodes:
-            node.prepare(pki, golden, built / "kubelet", bridge=self._bridge)
+            node.prepare(pki, golden, bridge=self._bridge)
         self._start_fabric()
         api = self._start_control_plane(pki)
         report(f"The API server is ready after {time.monotonic() - began:.1f} s.")
         # Before the kubelets, so that each node gets the addresses that its network's configuration has.
         api.create_all([objects.node(node.number) for node in self.nodes])
         for node in self.nodes:
-            node.start(self._pid(_FABRIC))
+            node.start(self._toolchain, self._pid(_FABRIC))
         if self._bridge:
             for node in self.nodes:
-                node.routes([other for other in self.nodes if other != node])
+                node.routes(self._toolchain, [other for other in self.nodes if other != node])
         for namespace in ("kube-public", "kube-system", "default"):
             path = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
             self._wait(f"namespace {namespace} is there", partial(_exists, api, path))
-        for thing in [*objects.kubeadm(pki.ca.certificate), *objects.services()]:
+        for thing in objects.kubeadm(pki.ca.certificate, self._mode):
             api.create(thing)
         if self._bridge:
             self._wait("every node is Ready", partial(_all_ready, api, "/api/v1/nodes", len(self.nodes)))
-        wanted = ("kube-proxy", "web", "hostweb") if self._bridge else ("kube-proxy", "hostweb")
-        for name in wanted:
-            space, label = ("kube-system", "k8s-app") if name == "kube-proxy" else ("default", "app")
-            path = f"/api/v1/namespaces/{space}/pods?labelSelector={label}%3D{name}"
-            self._wait(f"{name} runs on every node", partial(_all_ready, api, path, len(self.nodes)))
+        for node in self.nodes:
+            self._wait(f"kube-proxy routes on {node.name}", partial(self._is_routed, node))
         report(f"{len(self.nodes)} real nodes are ready after {time.monotonic() - began:.1f} s.")
 
     def stop(self, report: Report = print) -> None:
         """End it all, and leave nothing but the logs in the folder."""
-        if not self._layout.folder.exists():
-            return
-        began = time.monotonic()
-        was = bool(self._processes.running())
-        for node in self.nodes:
-            node.kill()
-        self._processes.end([{"kube-controller-manager", "kube-scheduler"}, {"kube-apiserver"}, {"etcd"}])
-        for node in self.nodes:
-            node.kill()
-        machine.restore_settings(self._layout.folder / "machine.json")
-        for name in ("containerd", "kubelet", "over"):
-            for node in self.nodes:
-                shutil.rmtree(node.folder / name, ignore_errors=True)
-        for folder in (self._layout.etcd, self._layout.pki, self._layout.configurations):
-            shutil.rmtree(folder, ignore_errors=True)
-        self._layout.kubeconfig.unlink(missing_ok=True)
-        if was:
-            report(f"The cluster of real nodes has ended, after {time.monotonic() - began:.1f} s.")
+        ending.stop(self.folder, report)
 
     def remove(self, report: Report = print) -> None:
         """Stop, and remove the folder."""
-        self.stop(report)
-        shutil.rmtree(self._layout.folder, ignore_errors=True)
+        ending.remove(self.folder, report)
 
     def _start_fabric(self) -> None:
         for name in (_FABRIC, _OUTSIDE):
@@ -172,6 +169,7 @@ class RealCluster:
             self._wait(f"{name} has its namespace", partial(self._has_own_network, name))
         fabric, outside = self._pid(_FABRIC), self._pid(_OUTSIDE)
         namespaces.ip(
+            self._toolchain.debian,
             fabric,
             "link set lo up",
             "link add br0 type bridge",
@@ -182,6 +180,7 @@ class RealCluster:
             "link set outside master br0 up",
         )
         namespaces.ip(
+            self._toolchain.debian,
             outside,
             "link set lo up",
             f"addr add {OUTSIDE_ADDRESS}/24 dev eth0",
@@ -199,6 +198,10 @@ class RealCluster:
         self._processes.start("kube-controller-manager", self.in_fabric(commands.kube_controller_manager()))
         self._processes.start("kube-scheduler", self.in_fabric(commands.kube_scheduler()))
         return api
+
+    def _is_routed(self, node: Node) -> bool:
+        command, sign = _ROUTES[self._mode]
+        return sign in node.run(command).stdout
 
     def _has_own_network(self, name: str) -> bool:
         return namespaces.network_of(self._pid(name)) != namespaces.network_of("self")

@@ -1,27 +1,27 @@
-"""Container images made from this machine's own Debian packages and our builds, imported once into a containerd.
+"""Container images made from Debian's packages and our builds, imported once into a containerd.
 
 Each node starts with a copy of that containerd's folder, made of hard links: layers and snapshots are only ever read.
 """
 
 import hashlib
-import io
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from local.cluster import network
-from local.real import parts
-from local.toolchain import versions
+from local.cluster.errors import ClusterError
+from local.toolchain import Toolchain, versions
 from local.toolchain.cache import Report, build_once, cache_folder
+from local.toolchain.debian import Debian
+from local.toolchain.processes import end_with_parent
 
 PAUSE: Final = "registry.k8s.io/pause:3.10"
 KUBE_PROXY: Final = f"registry.k8s.io/kube-proxy:{network.VERSION}"
@@ -30,14 +30,6 @@ OPERATOR: Final = f"quay.io/cilium/operator-generic:v{versions.CILIUM}"
 TOOLS: Final = "local/tools:1"
 """Debian with a shell, iptables and Python."""
 
-_BASE: Final = (
-    "bash", "coreutils", "sed", "grep", "findutils", "mawk", "util-linux", "mount", "iptables", "nftables", "iproute2",
-    "conntrack", "ipset", "ethtool", "kmod", "procps", "python3",
-)  # fmt: skip
-_LEFT_OUT: Final = re.compile(r"/usr/share/(doc|man|locale|info|lintian|bash-completion|bug)/|/usr/share/(perl|gcc)")
-_IPTABLES: Final = tuple(
-    f"{family}{what}" for family in ("iptables", "ip6tables") for what in ("", "-save", "-restore")
-)
 _PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SECONDS: Final = 120.0
 _TYPE: Final = "application/vnd.oci.image"
@@ -49,36 +41,28 @@ class Layer:
 
     files: dict[str, Path] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
     folders: dict[str, int] = field(default_factory=dict)
 
     def tree(self, source: Path, target: str) -> None:
         """Add a folder with all that is in it."""
         for path in source.rglob("*"):
-            if path.is_file():
-                self.files[f"{target}/{path.relative_to(source)}"] = path
-
-    def program(self, path: Path, target: str) -> None:
-        """Add a program of Debian's and the libraries that it loads, each under its own name."""
-        self.files[target] = path.resolve()
-        said = subprocess.run(["/usr/bin/ldd", str(path)], capture_output=True, text=True, check=True).stdout
-        for found in re.findall(r"(/\S+) \(0x", said):
-            self.files[_merged(found)] = Path(found).resolve()
+            name = f"{target}/{path.relative_to(source)}"
+            if path.is_symlink():
+                self.links[name] = str(path.readlink())
+            elif path.is_dir():
+                self.folders[name] = path.stat().st_mode & 0o7777
+            else:
+                self.files[name] = path
 
     def write(self, file: Path) -> None:
         """As an uncompressed tar, whose bytes depend on nothing but the contents."""
         with tarfile.open(file, "w", format=tarfile.PAX_FORMAT) as tar:
             for name, mode in sorted(self.folders.items()):
-                entry = _entry(name, tarfile.DIRTYPE, mode)
-                tar.addfile(entry)
+                tar.addfile(_entry(name, tarfile.DIRTYPE, mode))
             for name, goal in sorted(self.links.items()):
                 entry = _entry(name, tarfile.SYMTYPE, 0o777)
                 entry.linkname = goal
                 tar.addfile(entry)
-            for name, text in sorted(self.texts.items()):
-                entry = _entry(name, tarfile.REGTYPE, 0o644)
-                entry.size = len(text.encode())
-                tar.addfile(entry, io.BytesIO(text.encode()))
             for name, path in sorted(self.files.items()):
                 entry = _entry(name, tarfile.REGTYPE, path.stat().st_mode & 0o777)
                 entry.size = path.stat().st_size
@@ -86,16 +70,15 @@ class Layer:
                     tar.addfile(entry, stream)
 
 
-def golden(report: Report) -> Path:
+def golden(toolchain: Toolchain, report: Report) -> Path:
     """The folder of a containerd that holds every image."""
-    node, cilium = parts.bring(parts.NODE, report), parts.bring(parts.CILIUM, report)
     key = hashlib.sha256(Path(__file__).read_bytes())
-    for said in (node.name, cilium.name, *_versions(_closure([*_BASE, "clang-19", "bpftool"]))):
+    for said in (toolchain.kube_proxy.parent.name, toolchain.cilium.name, toolchain.debian.packages):
         key.update(said.encode())
     target = cache_folder() / f"real-images-{versions.CILIUM}-{key.hexdigest()[:12]}"
     if not target.is_dir():
         report("Container images: made from Debian's packages and our builds, about a minute")
-    build_once(target, "real-images", lambda into: _make(into, node, cilium), report)
+    build_once(target, "real-images", lambda into: _make(into, toolchain), report)
     return target
 
 
@@ -108,14 +91,15 @@ def copy(source: Path, target: Path) -> None:
         database.write_bytes(content)
 
 
-def _make(into: Path, node: Path, cilium: Path) -> None:
+def _make(into: Path, toolchain: Toolchain) -> None:
     blobs = into / ".layout" / "blobs" / "sha256"
     blobs.mkdir(parents=True)
-    base = _store(blobs, _base())
-    clang = _store(blobs, _clang())
-    agent = _store(blobs, _agent(cilium))
-    proxy = _store(blobs, Layer({"/usr/local/bin/kube-proxy": node / "kube-proxy"}))
-    operator = _store(blobs, Layer({"/usr/bin/cilium-operator-generic": cilium / "cilium-operator-generic"}))
+    base = _store(blobs, _base(toolchain.debian))
+    clang = _store(blobs, _clang(toolchain.debian))
+    agent = _store(blobs, _agent(toolchain))
+    proxy = _store(blobs, Layer({"/usr/local/bin/kube-proxy": toolchain.kube_proxy}))
+    name = "cilium-operator-generic"
+    operator = _store(blobs, Layer({f"/usr/bin/{name}": toolchain.cilium / name}))
     manifests = [
         _image(blobs, PAUSE, [base], ["sleep", "infinity"]),
         _image(blobs, TOOLS, [base], ["bash"]),
@@ -131,44 +115,36 @@ def _make(into: Path, node: Path, cilium: Path) -> None:
         for name in ("oci-layout", "index.json", "blobs"):
             tar.add(layout / name, name)
     shutil.rmtree(layout)
-    _import(into, archive)
+    _import(toolchain.debian, into, archive)
     archive.unlink()
 
 
-def _base() -> Layer:
-    layer = _packages(_closure(_BASE))
-    for name in ("bin", "sbin", "lib", "lib64"):
-        layer.links[f"/{name}"] = f"usr/{name}"
-    # What packages leave to update-alternatives, or to one another.
-    layer.links |= {"/usr/bin/sh": "bash", "/usr/bin/awk": "mawk", "/var/run": "/run"}
-    layer.links |= {f"/usr/sbin/{name}": "xtables-nft-multi" for name in _IPTABLES}
-    layer.folders |= {"/tmp": 0o1777, "/root": 0o700, "/run": 0o755, "/proc": 0o755, "/sys": 0o755, "/dev": 0o755}  # noqa: S108 - in an image
-    layer.folders |= {"/var/tmp": 0o1777, "/var/lib": 0o755, "/etc": 0o755}  # noqa: S108
-    layer.texts |= {
-        "/etc/passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/:/bin/false\n",
-        "/etc/group": "root:x:0:\nnogroup:x:65534:\n",
-        "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
-    }
-    return layer
-
-
-def _clang() -> Layer:
+def _base(debian: Debian) -> Layer:
     layer = Layer()
-    home = Path("/usr/lib/llvm-19")
-    # Under its bare name, by which the agent calls it.
-    layer.program(home / "bin" / "clang", f"{home}/bin/clang")
-    layer.links["/usr/bin/clang"] = "../lib/llvm-19/bin/clang"
-    layer.tree((home / "lib" / "clang" / "19" / "include").resolve(), f"{home}/lib/clang/19/include")
-    layer.program(Path("/usr/sbin/bpftool"), "/usr/sbin/bpftool")
+    layer.tree(debian.base, "")
     return layer
 
 
-def _agent(cilium: Path) -> Layer:
+def _clang(debian: Debian) -> Layer:
+    """Under its bare name, by which the agent calls it, and of its libraries those that the base hasn't got."""
+    layer = Layer()
+    program = "/usr/lib/llvm-19/bin/clang"
+    for name in (program, *debian.libraries(program)):
+        if (path := debian.path(name)).is_relative_to(debian.more):
+            layer.files[name] = path
+    layer.links["/usr/bin/clang"] = f"../..{program}"
+    headers = "/usr/lib/llvm-19/lib/clang/19/include"
+    layer.tree(debian.path(headers), headers)
+    return layer
+
+
+def _agent(toolchain: Toolchain) -> Layer:
+    cilium = toolchain.cilium
     names = ("agent", "dbg", "mount", "sysctlfix", "health", "health-responder")
     layer = Layer({f"/usr/bin/cilium-{name}": cilium / f"cilium-{name}" for name in names})
     layer.links["/usr/bin/cilium"] = "cilium-dbg"
     layer.files["/opt/cni/bin/cilium-cni"] = cilium / "cilium-cni"
-    layer.files["/cni/loopback"] = Path("/usr/lib/cni/loopback")
+    layer.files["/cni/loopback"] = toolchain.debian.path("/usr/lib/cni/loopback")
     layer.tree(cilium / "bpf", "/var/lib/cilium/bpf")
     for script in ("init-container.sh", "install-plugin.sh", "cni-uninstall.sh"):
         layer.files[f"/{script}"] = cilium / script
@@ -212,7 +188,7 @@ def _json(blobs: Path, content: object, kind: str) -> dict[str, object]:
     return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(text)}
 
 
-def _import(root: Path, archive: Path) -> None:
+def _import(debian: Debian, root: Path, archive: Path) -> None:
     """By a containerd that has nothing but this folder, in namespaces that end with it."""
     state = root / ".state"
     state.mkdir()
@@ -234,21 +210,31 @@ def _import(root: Path, archive: Path) -> None:
                 "--pid",
                 "--fork",
                 "--kill-child",
-                "/usr/bin/containerd",
+                *debian.command("/usr/bin/containerd"),
                 "--config",
                 str(settings),
             ],
             stdout=log,
             stderr=log,
+            preexec_fn=end_with_parent(signal.SIGKILL),
         )
         try:
             deadline = time.monotonic() + _SECONDS
             while not (state / "s").exists():
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"containerd didn't start: {(state / 'log').read_text()[-2000:]}")
+                    raise ClusterError(f"containerd didn't start: {(state / 'log').read_text()[-2000:]}")
                 time.sleep(0.1)
             subprocess.run(
-                ["/usr/bin/ctr", "--address", socket, "-n", "k8s.io", "images", "import", str(archive)],
+                [
+                    *debian.command("/usr/bin/ctr"),
+                    "--address",
+                    socket,
+                    "-n",
+                    "k8s.io",
+                    "images",
+                    "import",
+                    str(archive),
+                ],
                 check=True,
                 stdout=log,
                 stderr=log,
@@ -265,55 +251,6 @@ def _import(root: Path, archive: Path) -> None:
                 process.kill()
                 process.wait()
     shutil.rmtree(state)
-
-
-def _packages(names: Iterable[str]) -> Layer:
-    layer = Layer()
-    said = subprocess.run(["/usr/bin/dpkg", "-L", *names], capture_output=True, text=True, check=True).stdout
-    for line in said.splitlines():
-        if not line.startswith(("/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/", "/etc/")) or _LEFT_OUT.search(line):
-            continue
-        path = Path(line)
-        name = _merged(line)
-        if path.is_symlink():
-            layer.links[name] = str(path.readlink())
-        elif path.is_file():
-            layer.files[name] = path
-    return layer
-
-
-def _merged(name: str) -> str:
-    return f"/usr{name}" if name.startswith(("/bin/", "/sbin/", "/lib/", "/lib64/")) else name
-
-
-def _closure(names: Iterable[str]) -> list[str]:
-    """Packages, and all that they depend on."""
-    said = subprocess.run(
-        ["/usr/bin/dpkg-query", "-W", "-f", "${Package}\t${Depends}, ${Pre-Depends}\t${Provides}\n"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    depends: dict[str, list[str]] = {}
-    provides: dict[str, str] = {}
-    for line in said.splitlines():
-        package, wanted, gives = line.split("\t")
-        depends[package] = re.findall(r"(?:^|, ?)\s*([a-z0-9][a-z0-9+.-]*)", wanted)
-        provides |= dict.fromkeys(re.findall(r"[a-z0-9][a-z0-9+.-]*", gives), package)
-    found: set[str] = set()
-    queue = list(names)
-    while queue:
-        name = queue.pop()
-        name = name if name in depends else provides.get(name, "")
-        if name and name not in found:
-            found.add(name)
-            queue += depends[name]
-    return sorted(found)
-
-
-def _versions(names: Iterable[str]) -> list[str]:
-    said = subprocess.run(["/usr/bin/dpkg-query", "-W", *names], capture_output=True, text=True, check=True).stdout
-    return said.splitlines()
 
 
 def _entry(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:

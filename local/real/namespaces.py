@@ -3,10 +3,13 @@
 import ctypes
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from local.cluster.errors import ClusterError
+from local.toolchain.debian import Debian
 
 _CLONE_NEWNET: Final = 0x40000000
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -20,27 +23,33 @@ def entered(pid: int) -> list[str]:
     return ["/usr/bin/nsenter", f"--net=/proc/{pid}/ns/net", "--"]
 
 
-def ip(pid: int, *commands: str) -> None:
+def ip(debian: Debian, pid: int, *commands: str) -> None:
     """Run commands of `ip` in the network namespace of a process."""
     done = subprocess.run(
-        [*entered(pid), "/usr/sbin/ip", "-batch", "-"],
+        [*entered(pid), *debian.command("/usr/sbin/ip"), "-batch", "-"],
         input="\n".join(commands) + "\n",
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode != 0:
-        raise RuntimeError(f"ip {'; '.join(commands)}: {done.stderr.strip()}")
-
-
-def run(pid: int, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    """Run a command in the network namespace of a process."""
-    return subprocess.run([*entered(pid), *command], capture_output=True, text=True, check=False)
+        raise ClusterError(f"ip {'; '.join(commands)}: {done.stderr.strip()}")
 
 
 def network_of(pid: int | str) -> int:
     """What tells a process's network namespace from others."""
     return Path(f"/proc/{pid}/ns/net").stat().st_ino
+
+
+def members(networks: Collection[int]) -> list[int]:
+    """The processes that are in one of these network namespaces."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        # One may end while it is looked at.
+        with suppress(OSError):
+            if entry.name.isdecimal() and network_of(entry.name) in networks:
+                found.append(int(entry.name))
+    return found
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """One node: its folder, its cgroups, its namespaces, and their end."""
 
 import contextlib
+import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -14,8 +16,11 @@ import yaml
 
 from local.cluster import kubeconfig, network
 from local.cluster.certificates import Pki
+from local.cluster.errors import ClusterError
 from local.cluster.processes import Process, Processes
 from local.real import control_plane, images, machine, namespaces, objects
+from local.toolchain import Toolchain
+from local.toolchain.cache import cache_folder
 
 _HERE: Final = Path(__file__).parent
 _SECONDS: Final = 10.0
@@ -43,19 +48,33 @@ BinaryName = "{runc}"
 """
 
 
+def noted(folder: Path, processes: Processes) -> list["Node"]:
+    """The nodes that a cluster's folder has, running or not."""
+    found = (path.name.removeprefix(objects.node_name("")) for path in folder.glob(objects.node_name("[0-9]*")))
+    return [Node(number, folder, processes) for number in sorted(map(int, found))]
+
+
 @dataclass(frozen=True)
 class Node:
     """A node by its number."""
 
     number: int
-    folder: Path
-    group: str
-    """Its cgroups' name on the machine."""
+    cluster: Path
+    """The cluster's folder."""
     processes: Processes
 
     @property
     def name(self) -> str:
         return objects.node_name(self.number)
+
+    @property
+    def folder(self) -> Path:
+        return self.cluster / self.name
+
+    @property
+    def group(self) -> str:
+        """Its cgroups' name on the machine."""
+        return f"kpr-{hashlib.sha256(str(self.cluster).encode()).hexdigest()[:8]}-{self.number}"
 
     @property
     def address(self) -> str:
@@ -66,13 +85,15 @@ class Node:
         """The process whose namespaces are the node's, and with which it ends."""
         return next((its for its in self.processes.running() if its.name == self.name), None)
 
-    def prepare(self, pki: Pki, golden: Path, kubelet: Path, *, bridge: bool) -> None:
+    def prepare(self, pki: Pki, golden: Path, *, bridge: bool) -> None:
         """Write what its programs are started with."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         (self.folder / "kubelet").mkdir(exist_ok=True)
         if not (self.folder / "containerd").exists():
             images.copy(golden, self.folder / "containerd")
-        (self.folder / "containerd.toml").write_text(_CONTAINERD.format(pause=images.PAUSE, runc=_HERE / "runc.sh"))
+        runc = self.folder / "runc.sh"
+        shutil.copy(_HERE / "runc.sh", runc)
+        (self.folder / "containerd.toml").write_text(_CONTAINERD.format(pause=images.PAUSE, runc=runc))
         conflist = self.folder / "cni.conflist"
         conflist.unlink(missing_ok=True)
         if bridge:
@@ -113,9 +134,8 @@ class Node:
                 }
             )
         )
-        self._kubelet_path.write_text(str(kubelet))
 
-    def start(self, fabric: int) -> None:
+    def start(self, toolchain: Toolchain, fabric: int) -> None:
         """Start it, and join its network to the fabric's bridge."""
         ready = self.folder / "network-is-there"
         ready.unlink(missing_ok=True)
@@ -133,17 +153,22 @@ class Node:
             "GROUP": self.group,
             "CONTROLLERS": " ".join(controllers),
             "RUN": ready,
-            "KUBELET": self._kubelet_path.read_text(),
+            "KUBELET": toolchain.kubelet,
+            "LOWER": f"{toolchain.debian.more}:{toolchain.debian.base}",
+            # The cluster's folder, as there are certificates in it, and the cache, whose programs run in pods.
+            "SHARED": f"{self.cluster}\n{cache_folder()}",
         }
         environment = [f"{name}={value}" for name, value in words.items()]
         self.processes.start(self.name, ["/usr/bin/env", *environment, str(_HERE / "node.sh")])
         pid = self._own_network(fabric)
         namespaces.ip(
+            toolchain.debian,
             fabric,
             f"link add {self.name} type veth peer name eth0 netns {pid}",
             f"link set {self.name} master br0 up",
         )
         namespaces.ip(
+            toolchain.debian,
             pid,
             "link set lo up",
             f"addr add {self.address}/24 dev eth0",
@@ -152,10 +177,11 @@ class Node:
         )
         ready.touch()
 
-    def routes(self, others: Sequence["Node"]) -> None:
+    def routes(self, toolchain: Toolchain, others: Sequence["Node"]) -> None:
         """Static routes to the other nodes' pods, as the bridge network has no other way."""
         process = self._running()
         namespaces.ip(
+            toolchain.debian,
             process.pid,
             *(f"route add {objects.pod_range(other.number)} via {other.address}" for other in others),
         )
@@ -185,6 +211,9 @@ class Node:
         """As a power cut: everything in the node ends."""
         if process := self.process:
             process.signal(signal.SIGKILL)
+
+    def clear(self) -> None:
+        """Wait until what was killed is gone, and remove what is left of it: cgroups, and files but for the logs."""
         deadline = time.monotonic() + _SECONDS
         while self._members() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -193,6 +222,8 @@ class Node:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._remove_groups()
+        for name in ("containerd", "kubelet", "over", "work", "root"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def _own_network(self, fabric: int) -> int:
         """The pid, once the process is in a network of its own."""
@@ -204,26 +235,22 @@ class Node:
                 if namespaces.network_of(process.pid) not in before:
                     return process.pid
             time.sleep(0.02)
-        raise RuntimeError(f"{self.name} came to no network of its own")
+        raise ClusterError(f"{self.name} came to no network of its own")
 
     def _first(self) -> str:
-        """The pid, on this machine, of the node's process 1; raises RuntimeError where it doesn't run."""
+        """The pid, on this machine, of the node's process 1; raises ClusterError where it doesn't run."""
         pid = self._running().pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         if not children:
-            raise RuntimeError(f"{self.name} has no process 1 yet")
+            raise ClusterError(f"{self.name} has no process 1 yet")
         return children[0]
 
     def _running(self) -> Process:
         process = self.process
         if process is None:
             log = self.processes.log(self.name)
-            raise RuntimeError(f"{self.name} doesn't run: {log.read_text()[-500:] if log.exists() else ''}")
+            raise ClusterError(f"{self.name} doesn't run: {log.read_text()[-500:] if log.exists() else ''}")
         return process
-
-    @property
-    def _kubelet_path(self) -> Path:
-        return self.folder / "kubelet.path"
 
     def _members(self) -> list[int]:
         found: set[int] = set()

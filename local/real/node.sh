@@ -1,6 +1,8 @@
 #!/bin/bash
 # A node: first put into cgroups and namespaces of its own, then its process 1, with which all of it ends.
-# From the environment: NODE, FOLDER, ADDRESS, GROUP, CONTROLLERS, RUN (containerd and kubelet wait for this file).
+# From the environment: NODE, FOLDER, ADDRESS, GROUP, CONTROLLERS, KUBELET, LOWER (the folders, joined by colons, that
+# its root is made of), SHARED (folders, one a line, that are seen in it where they are), RUN (containerd and kubelet
+# wait for this file).
 set -eu
 
 if [ "${1:-}" != inside ]; then
@@ -10,15 +12,27 @@ if [ "${1:-}" != inside ]; then
 	exec unshare --net --mount --uts --cgroup --pid --fork --kill-child "$0" inside
 fi
 
-hostname "$NODE"
+# A root of its own: nothing of the machine's is in it but devices, kernel modules and what is shared.
+root=$FOLDER/root
+mkdir -p "$root" "$FOLDER/over" "$FOLDER/work"
 mount --make-rprivate /
+mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$FOLDER/over,workdir=$FOLDER/work" "$root"
+mount --rbind /dev "$root/dev"
+[ ! -d /usr/lib/modules ] || mount --bind -o ro /usr/lib/modules "$root/usr/lib/modules"
+while read -r folder; do
+	mkdir -p "$root$folder"
+	mount --bind "$folder" "$root$folder"
+done <<<"$SHARED"
+mkdir -p "$root/machine"
+cd "$root"
+pivot_root . machine
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+hash -r
+mount -t proc proc /proc
+umount --lazy /machine
+rmdir /machine
 # Cilium hands mounts on to the node, which must share them for that.
 mount --make-rshared /
-for name in etc opt var usr; do
-	mkdir -p "$FOLDER/over/$name/upper" "$FOLDER/over/$name/work"
-	mount -t overlay overlay -o "lowerdir=/$name,upperdir=$FOLDER/over/$name/upper,workdir=$FOLDER/over/$name/work" "/$name"
-done
-mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t bpf bpf /sys/fs/bpf
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -31,7 +45,10 @@ for controller in $CONTROLLERS; do
 	*) mount -t cgroup -o "$controller" cgroup "/sys/fs/cgroup/$controller" ;;
 	esac
 done
-mkdir -p /run/lock /var/lib/containerd /var/lib/kubelet /usr/lib/modules /opt/cni/bin /etc/cni/net.d
+echo "$NODE" | tee /etc/hostname >/proc/sys/kernel/hostname
+printf '127.0.0.1 localhost\n%s %s\n' "$ADDRESS" "$NODE" >/etc/hosts
+echo "$NODE" | md5sum | cut -c-32 >/etc/machine-id
+mkdir -p /run/lock /var/lib/containerd /var/lib/kubelet /opt/cni/bin /etc/cni/net.d
 # containerd's snapshots are overlays themselves, which can't lie on one.
 mount --bind "$FOLDER/containerd" /var/lib/containerd
 mount --bind "$FOLDER/kubelet" /var/lib/kubelet

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from local.real import parts, streams
+from local.real import streams
 from local.real.carried import ORDINARY, SERVICES, Backends, all_objects
 from local.real.cluster import RealCluster
 from local.real.streams import Stream, Way
+from local.toolchain import ensure
 from local.toolchain.cache import Report
 
 Into = Callable[[Sequence[str]], list[str]]
@@ -25,7 +26,7 @@ class UnansweredError(RuntimeError):
 
 def program(report: Report = print) -> Path:
     """The program `traffic`, built if it isn't there."""
-    return parts.bring(parts.TRAFFIC, report) / "traffic"
+    return ensure(["traffic"], report).traffic
 
 
 def deploy(cluster: RealCluster, report: Report = print, *, pods: bool = True) -> None:
@@ -99,15 +100,7 @@ def _lead_outside(cluster: RealCluster) -> None:
         lines += [f"addr replace {client}/32 dev eth0" for client in clients]
         if its.is_routed:
             lines += [f"route replace {its.address(node.number)} via {node.address}" for node in cluster.nodes]
-    done = subprocess.run(
-        cluster.outside(["/usr/sbin/ip", "-batch", "-"]),
-        input="\n".join(lines),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"addresses outside: {done.stderr.strip()}")
+    cluster.outside_ip(*lines)
 
 
 def _rolled_out(cluster: RealCluster, *names: str) -> None:

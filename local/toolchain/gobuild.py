@@ -39,6 +39,8 @@ class Program:
     output: str
     variables: Mapping[str, str] = field(default_factory=dict)
     """Go string variables that the linker sets, as a rule a version."""
+    tags: tuple[str, ...] = ()
+    """Go's build tags."""
 
 
 @dataclass(frozen=True)
@@ -189,10 +191,12 @@ class _Run:
     start: float = field(default_factory=time.monotonic)
 
     def build(self, folder: Path, program: Program, output: Path) -> None:
-        link = ["-s -w", *(f"-X {name}={value}" for name, value in program.variables.items())]
+        # Go parts the linker's flags at spaces, but for what is in quotes.
+        link = ["-s -w", *(f"-X '{name}={value}'" for name, value in program.variables.items())]
         # Half of many cores is fast enough, and leaves a person's machine usable.
         at_once = max(2, (os.cpu_count() or 2) // 2)
         arguments = ["build", "-v", "-p", str(at_once), "-trimpath", "-buildvcs=false"]
+        arguments += ["-tags", ",".join(program.tags)] if program.tags else []
         arguments += ["-ldflags", " ".join(link), "-o", str(output), program.package]
         self._call(arguments, folder, self.log)
 

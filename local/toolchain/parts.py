@@ -6,11 +6,15 @@ from local.toolchain import versions
 from local.toolchain.gobuild import Embedded, GoPart, Program, Taken
 
 _KWOK = f"sigs.k8s.io/kwok@v{versions.KWOK}"
-_CILIUM = f"github.com/cilium/cilium@v{versions.CILIUM}"
+_CILIUM = "github.com/cilium/cilium"
+_CILIUM_AT = f"{_CILIUM}@v{versions.CILIUM}"
 _PULUMI_SDK = f"github.com/pulumi/pulumi/sdk/v3@v{versions.PULUMI}"
 _OLDER_PULUMI_SDK = f"github.com/pulumi/pulumi/sdk/v3@v{versions.PULUMI_LANGUAGE_PYTHON}"
 _PULUMI_VERSION = "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version"
 _PLUGIN = "github.com/pulumi/pulumi-kubernetes/provider/v4"
+_KUBERNETES_VARIABLES = {
+    f"k8s.io/{module}/version.gitVersion": f"v{versions.KUBERNETES}" for module in ("component-base", "client-go/pkg")
+}
 _PLUGIN_AT = f"{_PLUGIN}@{versions.KUBERNETES_PLUGIN_MODULE}"
 
 CONTROL_PLANE: Final = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -24,10 +28,7 @@ KUBERNETES: Final = GoPart(
             module="kubernetes",
             package=f"k8s.io/kubernetes/cmd/{name}",
             output=name,
-            variables={
-                "k8s.io/component-base/version.gitVersion": f"v{versions.KUBERNETES}",
-                "k8s.io/client-go/pkg/version.gitVersion": f"v{versions.KUBERNETES}",
-            },
+            variables=_KUBERNETES_VARIABLES,
         )
         for name in CONTROL_PLANE
     ),
@@ -119,5 +120,78 @@ CILIUM_CHART: Final = GoPart(
     name="cilium-chart",
     version=versions.CILIUM,
     how="taking it out of its Go module, about half a minute",
-    taken=(Taken("cilium-chart", _CILIUM, "install/kubernetes/cilium", "cilium"),),
+    taken=(Taken("cilium-chart", _CILIUM_AT, "install/kubernetes/cilium", "cilium"),),
 )
+
+# From here on what real nodes need.
+
+KUBERNETES_NODE: Final = GoPart(
+    name="kubernetes-node",
+    version=versions.KUBERNETES,
+    how="building kubelet and kube-proxy with Go, about 2 minutes on 2 cores",
+    programs=tuple(
+        Program("kubernetes-node", f"k8s.io/kubernetes/cmd/{name}", name, _KUBERNETES_VARIABLES)
+        for name in ("kube-proxy", "kubelet")
+    ),
+)
+
+CILIUM: Final = GoPart(
+    name="cilium",
+    version=versions.CILIUM,
+    how="building it with Go, about 12 minutes on 2 cores",
+    programs=tuple(
+        Program(
+            "cilium",
+            f"{_CILIUM}/{package}",
+            output,
+            # Three words, or the agent calls itself «(v-)».
+            {f"{_CILIUM}/pkg/version.ciliumVersion": f"{versions.CILIUM} 0000000 2026-01-01T00:00:00+00:00"},
+            tags,
+        )
+        for package, output, tags in (
+            ("cilium-dbg", "cilium-dbg", ()),
+            ("daemon", "cilium-agent", ()),
+            ("plugins/cilium-cni", "cilium-cni", ()),
+            ("tools/mount", "cilium-mount", ()),
+            ("tools/sysctlfix", "cilium-sysctlfix", ()),
+            ("cilium-health", "cilium-health", ()),
+            ("cilium-health/responder", "cilium-health-responder", ()),
+            ("operator", "cilium-operator-generic", ("ipam_provider_operator",)),
+        )
+    ),
+    taken=(
+        Taken("cilium", _CILIUM_AT, "bpf", "bpf"),
+        # Go modules carry no execute bit.
+        Taken("cilium", _CILIUM_AT, "images/cilium/init-container.sh", "init-container.sh", executable=True),
+        Taken("cilium", _CILIUM_AT, "plugins/cilium-cni/install-plugin.sh", "install-plugin.sh", executable=True),
+        Taken("cilium", _CILIUM_AT, "plugins/cilium-cni/cni-uninstall.sh", "cni-uninstall.sh", executable=True),
+    ),
+)
+
+TRAFFIC: Final = GoPart(
+    name="traffic",
+    version=versions.OWN,
+    how="building it with Go, some seconds",
+    programs=(Program("traffic", ".", "traffic"),),
+)
+"""What is sent through Services, and their servers; it runs in pods, from the cache's folder."""
+
+HELM: Final = GoPart(
+    name="helm",
+    version=versions.HELM,
+    how="building it with Go, about 2 minutes on 2 cores",
+    programs=(
+        Program(
+            "helm",
+            "helm.sh/helm/v3/cmd/helm",
+            "helm",
+            {
+                "helm.sh/helm/v3/internal/version.version": f"v{versions.HELM}",
+                # Without these `helm template` takes the cluster for one of 1.20.
+                "helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor": "1",
+                "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor": versions.KUBERNETES.split(".")[1],
+            },
+        ),
+    ),
+)
+"""For the way that Cilium's documentation describes."""

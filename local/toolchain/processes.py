@@ -13,15 +13,15 @@ _SECONDS_TO_END = 10
 _END = signal.SIGTERM
 
 
-def end_with_parent() -> Callable[[], None] | None:
-    """What ``Popen`` runs in the child so that the kernel ends it should we be killed."""
+def end_with_parent(number: signal.Signals = _END) -> Callable[[], None] | None:
+    """What ``Popen`` runs in the child so that the kernel ends it, by this signal, should we be killed."""
     if sys.platform != "linux":
         return None
     # Loaded here: between fork and exec there is room for little more than the call.
     prctl = ctypes.CDLL(None).prctl
 
     def ask_kernel() -> None:
-        prctl(_PR_SET_PDEATHSIG, _END)
+        prctl(_PR_SET_PDEATHSIG, number)
 
     return ask_kernel
 

