@@ -6,7 +6,7 @@ ENGINE_TESTS=skip skips them instead, on machines that are known not to have it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -33,32 +33,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("engine")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
-    item.stash[_FIRST] = len(RUNS)
-    return (yield)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failing test shows what the engine has said in it, or last before it."""
-    report = yield
-    if report.failed:
-        first = min(item.stash.get(_FIRST, 0), max(len(RUNS) - 1, 0))
-        for run in RUNS[first:]:
-            report.sections.append((f"pulumi {' '.join(run.command[1:2])}", run.report()))
-    return report
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Which lanes didn't run here: a lane's absence is said, not hidden."""
     found = sorted((ensure().plugins).glob("resource-command-*/STAND-IN")) if RUNS else []
     if found:
         terminalreporter.write_line("lane: the real command plugin can't be had here; its stand-in served instead")
-    terminalreporter.write_line("lane: real nodes (real kube-proxy, real Cilium, real traffic) isn't part of this run")
-
-
-_FIRST = pytest.StashKey[int]()
 
 
 @pytest.fixture(scope="session")
