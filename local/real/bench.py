@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from local.clone import FOLDER
+from local import clone, up
 from local.cluster import ClusterError
 from local.real import agents, foreign, manual, table, workload
 from local.real.cluster import PARTS, RealCluster
@@ -32,7 +32,6 @@ from local.real.traffic import Traffic
 from local.real.way import CALM, Held, Way
 from local.toolchain import Toolchain, ToolchainError, ensure, versions
 
-_FOLDER: Final = FOLDER / "real"
 _MODES: Final = {THERE: "True", BACK: "False"}
 # A way takes four minutes; senders end by themselves after this.
 _SECONDS: Final = 900.0
@@ -46,10 +45,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", choices=("program", "manual"), help="one of the two ways")
     told = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # senders are ended then, too
-    folder = _FOLDER / "ways" / time.strftime("%Y%m%d-%H%M%S")
+    folder = clone.REAL / "ways" / time.strftime("%Y%m%d-%H%M%S")
     try:
         toolchain = ensure([*PARTS, "helm"], _say)
-        cluster = RealCluster(_FOLDER, toolchain, int(os.environ.get("NODES") or "2"))
+        cluster = RealCluster(clone.REAL, toolchain, up.nodes(2, at_most=100))
         began = time.monotonic()
         found: dict[str, Legs] = {"program": {}, "manual": {}}
         faults: list[str] = []
@@ -68,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
             f"Everything that was seen: {folder}",
             verdict.line,
         ]
-    except (ClusterError, ToolchainError, RuntimeError) as error:
+    except (ClusterError, ToolchainError, up.SettingError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
