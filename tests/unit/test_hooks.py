@@ -12,68 +12,73 @@ from kube_proxy_replacement.cluster.hooks import Hooks
 
 from .fakes import sample
 
-ATTACHED = "bpftool-7.1-links-switched.json"
-DETACHED = "bpftool-7.1-links-detached.json"
-BOTH = {"enable-ipv4": "true", "enable-ipv6": "true"}
+ATTACHED, LINKED = "bpftool-7.1-cgroup-show-switched.json", "bpftool-7.1-links-switched.json"
+DETACHED, UNLINKED = "bpftool-7.1-cgroup-show-detached.json", "bpftool-7.1-links-detached.json"
+CONFIG = {"enable-ipv4": "true", "enable-ipv6": "true", "cgroup-root": hooks.CGROUP}
 
 
-def read(text: str) -> Hooks:
-    found = hooks.parse(text)
-    assert found is not None
-    return found
-
-
-def absent(text: str, *, socket_lb: bool = True, **config: str) -> tuple[str, ...]:
-    return hooks.missing(read(text), config or BOTH, ("eth0",), socket_lb=socket_lb)
+def absent(sockets: str | None, links: str | None, *, socket_lb: bool = True, **config: str) -> tuple[str, ...]:
+    changed = CONFIG | {key.replace("_", "-"): value for key, value in config.items()}
+    return hooks.missing(hooks.parse(sockets, links), changed, ("eth0",), socket_lb=socket_lb)
 
 
 class TestParse:
     def test_a_switched_node(self) -> None:
-        found = read(sample(ATTACHED))
+        found = hooks.parse(sample(ATTACHED), sample(LINKED))
+        assert found.sockets is not None
         assert len(found.sockets) == 11
         assert found.devices["eth0"] == {"cil_from_netdev", "cil_to_netdev"}
 
-    def test_a_link_that_is_pinned_and_detached_is_none(self) -> None:
-        assert "cil_sock6_connect" in sample(DETACHED)
-        assert "cgroup_inet6_connect" not in read(sample(DETACHED)).sockets
+    @pytest.mark.parametrize("text", ["", "\n", "[]"])
+    def test_a_cgroup_without_programs(self, text: str) -> None:
+        assert hooks.parse(text, None) == Hooks(frozenset(), {})
 
-    def test_newer_bpftools_say_it_of_devices_too(self) -> None:
+    def test_others_programs_at_the_same_hook_are_none(self) -> None:
+        program = {"id": 7, "attach_type": "cgroup_inet4_connect", "attach_flags": "multi", "name": "mine"}
+        assert hooks.parse(json.dumps([program]), None).sockets == frozenset()
+
+    def test_a_link_that_is_pinned_and_detached_is_none(self) -> None:
+        """Newer bpftools than the recorded one say it."""
         pin = "/sys/fs/bpf/cilium/devices/eth0/links/cil_from_netdev"
         link = {"id": 1, "type": "tcx", "prog_id": 7, "devname": "eth0", "ifindex": 2, "pinned": [pin]}
-        assert read(json.dumps([link])).devices == {"eth0": {"cil_from_netdev"}}
-        assert read(json.dumps([link | {"devname": "(detached)", "ifindex": 0}])).devices == {}
+        assert hooks.parse(None, json.dumps([link])).devices == {"eth0": {"cil_from_netdev"}}
+        assert hooks.parse(None, json.dumps([link | {"devname": "(detached)", "ifindex": 0}])).devices == {}
 
-    def test_other_links_and_those_of_pods_say_nothing(self) -> None:
-        pins = ["/sys/fs/bpf/cilium/endpoints/7/links/cil_from_container", "/sys/fs/bpf/mine/links/cgroup/x"]
-        links = [{"id": 1, "type": "cgroup", "cgroup_id": 5, "pinned": [pin]} for pin in pins]
-        assert hooks.parse(json.dumps([*links, {"id": 2, "type": "perf_event"}])) is None
+    def test_what_failed_says_nothing(self) -> None:
+        assert hooks.parse(None, None) == Hooks(None, {})
 
-    @pytest.mark.parametrize("text", ["", "Error: x", "{}[]", '["x"]', "7"])
-    def test_what_is_no_list_of_links_is_an_error(self, text: str) -> None:
-        with pytest.raises(ProcedureError, match="no list of links"):
-            hooks.parse(text)
+    @pytest.mark.parametrize("text", ["Error: x", "{}", '["x"]', "7"])
+    def test_what_is_no_list_is_an_error(self, text: str) -> None:
+        with pytest.raises(ProcedureError, match=r"bpftool -j cgroup show .* printed no list"):
+            hooks.parse(text, None)
+        with pytest.raises(ProcedureError, match="bpftool -j -f link show printed no list"):
+            hooks.parse(None, text)
 
 
 class TestMissing:
     def test_a_switched_node_misses_none(self) -> None:
-        assert absent(sample(ATTACHED)) == ()
+        assert absent(sample(ATTACHED), sample(LINKED)) == ()
+
+    def test_what_was_taken_off_by_hand(self) -> None:
+        found = absent(sample(DETACHED), sample(UNLINKED))
+        assert found == ("cgroup_inet6_connect", "cil_from_netdev at eth0")
 
     @pytest.mark.parametrize("hook", ["cgroup_inet4_connect", "cgroup_udp4_sendmsg", "cgroup_udp6_recvmsg"])
     def test_each_that_is_needed(self, hook: str) -> None:
-        assert absent(sample(ATTACHED).replace(hook, "cgroup_device")) == (hook,)
+        assert absent(sample(ATTACHED).replace(hook, "cgroup_device"), sample(LINKED)) == (hook,)
+
+    def test_all_of_them(self) -> None:
+        assert len(absent("", sample(LINKED))) == 6
 
     def test_one_of_a_family_that_is_off_or_without_socket_lb_is_not(self) -> None:
-        text = sample(ATTACHED).replace("cgroup_inet6_connect", "cgroup_device")
-        assert absent(text, **{"enable-ipv4": "true", "enable-ipv6": "false"}) == ()
-        assert absent(text, socket_lb=False) == ()
+        assert absent(sample(DETACHED), sample(LINKED), enable_ipv6="false") == ()
+        assert absent(sample(DETACHED), sample(LINKED), socket_lb=False) == ()
 
-    def test_a_device_without_its_program(self) -> None:
-        assert absent(sample(DETACHED)) == ("cgroup_inet6_connect", "cil_from_netdev at eth0")
+    def test_where_the_agent_attaches_elsewhere_or_nothing_can_be_read_nothing_is_known(self) -> None:
+        assert absent("", sample(LINKED), cgroup_root="/sys/fs/cgroup") == ()
+        assert absent(None, None) == ()
 
     def test_devices_where_the_agent_uses_no_links_are_not_judged(self) -> None:
-        found = read(sample(ATTACHED))
-        without = Hooks(found.sockets, {})
-        assert hooks.missing(without, BOTH, ("eth0",), socket_lb=True) == ()
-        off = Hooks(found.sockets, {"cilium_host": frozenset({"cil_from_host"})})
-        assert hooks.missing(off, BOTH | {"enable-tcx": "false"}, ("eth0",), socket_lb=True) == ()
-        assert hooks.missing(off, BOTH, ("eth0",), socket_lb=True) == ("cil_from_netdev at eth0",)
+        assert absent(sample(ATTACHED), "[]") == ()
+        assert absent(sample(ATTACHED), sample(UNLINKED), enable_tcx="false") == ()
+        assert absent(sample(ATTACHED), sample(UNLINKED)) == ("cil_from_netdev at eth0",)

@@ -114,7 +114,7 @@ def read(
         attached: whether to look where Cilium's programs hang on their nodes too.
     """
     parts = [asking.STATUS, *([asking.ENDPOINTS] if endpoints else []), *(asking.RULES if leftover else [])]
-    parts += [hooks.LINKS] if attached else []
+    parts += [hooks.SOCKETS, hooks.LINKS] if attached else []
 
     def one(agent: Agent) -> Reading:
         if not agent.ready:
@@ -201,9 +201,16 @@ def _leftover(answers: Answers) -> int | str:
 
 
 def _hooks(answers: Answers) -> Hooks | None:
-    """None where the agent's bpftool, or its kernel, doesn't say: then nothing is known to be missing."""
+    """None where the agent's bpftool says nothing that is understood: then nothing is known to be missing."""
+
+    def text(part: Part) -> str | None:
+        try:
+            return answers.text(part)
+        except ProcedureError:  # no bpftool, or a kernel or a container that doesn't let it look
+            return None
+
     try:
-        return hooks.parse(answers.text(hooks.LINKS))
+        return hooks.parse(text(hooks.SOCKETS), text(hooks.LINKS))
     except ProcedureError:
         return None
 

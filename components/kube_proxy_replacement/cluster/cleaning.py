@@ -106,7 +106,10 @@ def _reason(backup: Record, plan: ipvs.Plan, outcome: Outcome | None, count: int
 
 
 def _left(count: int | str) -> str:
-    return f"{count} lines still there" if isinstance(count, int) else f"not readable ({count})"
+    if not isinstance(count, int):
+        return f"not readable ({count})"
+    # seen on a real node; its image has both backends and uses one
+    return f"{count} lines still there (most often of the iptables backend that it doesn't use: a reboot ends them)"
 
 
 def _spec(backup: Record, *, modules: bool) -> Object:

@@ -15,18 +15,21 @@ from typing import Any
 from .asking import Part
 from .errors import ProcedureError
 
+CGROUP = "/run/cilium/cgroupv2"
+"""Where the chart mounts the node's cgroups for the agent, unless it is told of another place."""
+
+SOCKETS = Part(f"bpftool -j cgroup show {CGROUP}")
+"""The programs at the cgroup's hooks, attached by a link or (on a node where a Cilium before 1.14 did so) without."""
 LINKS = Part("bpftool -j -f link show")
-"""Every link of the kernel's, with the paths at which it is pinned; bpftool is in the agent's image. Kernels before
-5.8 have none to list, and there it fails."""
+"""Every link of the kernel's, with the paths at which it is pinned. Kernels before 5.8 have none to list: it fails."""
 
-# pkg/socketlb and pkg/datapath/loader in cilium/cilium: PINS/socketlb/links/cgroup/PROGRAM and
-# PINS/devices/DEVICE/links/PROGRAM. Links of endpoints (pods) come and go, and aren't looked at.
-_SOCKET = re.compile(r".*/cilium/socketlb/links/cgroup/[^/]+")
+# pkg/datapath/loader/paths.go in cilium/cilium: PINS/devices/DEVICE/links/PROGRAM
 _DEVICE = re.compile(r".*/cilium/devices/([^/]+)/links/(\w+)")
-
 _OWN_DEVICE = "cilium_host"
 _FROM_DEVICE = "cil_from_netdev"
-# what the agent attaches for each family that is on, whatever else is set (pkg/socketlb/socketlb.go)
+_OWN_PROGRAM = "cil_sock"
+
+# what the agent attaches for each family that is on, whatever else is set (pkg/socketlb/socketlb.go, 1.16 to 1.20)
 _NEEDED = ("cgroup_inet{}_connect", "cgroup_udp{}_sendmsg", "cgroup_udp{}_recvmsg")
 _FAMILIES = {"enable-ipv4": "4", "enable-ipv6": "6"}
 
@@ -36,42 +39,35 @@ class Hooks:
     """What hangs where, on one node.
 
     Attributes:
-        sockets: the kinds of hooks of the cgroup with a program of socket load balancing, in bpftool's words.
-        devices: device → programs that hang there by a link (tcx); a kernel without tcx has none.
+        sockets: the kinds of hooks of the cgroup with a program of Cilium's, in bpftool's words; None where they can't
+            be read.
+        devices: device → programs that hang there by a link (tcx); nothing where links can't be read, or there are
+            none: a kernel without tcx.
     """
 
-    sockets: frozenset[str]
+    sockets: frozenset[str] | None
     devices: Mapping[str, frozenset[str]]
 
 
-def parse(text: str) -> Hooks | None:
-    """From what `LINKS` prints; None where no program of Cilium's hangs by a link: such a kernel says nothing.
+def parse(sockets: str | None, links: str | None) -> Hooks:
+    """From what `SOCKETS` and `LINKS` print; None for one that failed, which says nothing.
 
     Raises ProcedureError for what isn't bpftool's JSON.
     """
-    try:
-        links: list[dict[str, Any]] = json.loads(text)
-        pinned = [(str(path), link) for link in links for path in link.get("pinned") or []]
-    except (ValueError, AttributeError, TypeError):
-        start = " ".join(text.split())[:120]
-        raise ProcedureError(f"{LINKS.command} printed no list of links, but: {start or 'nothing'}") from None
-    sockets: set[str] = set()
+    attached: set[str] | None = None
+    if sockets is not None:
+        # a cgroup without any program is nothing at all, not an empty list
+        programs = _listed(sockets, SOCKETS) if sockets.strip() else []
+        attached = {str(its.get("attach_type")) for its in programs if str(its.get("name")).startswith(_OWN_PROGRAM)}
     devices: dict[str, set[str]] = {}
-    known = False
-    for path, link in pinned:
-        at_device = _DEVICE.fullmatch(path)
-        if not at_device and not _SOCKET.fullmatch(path):
-            continue
-        known = True
-        # a link that was detached stays where it is pinned, and leads to no cgroup or device
-        if link.get("cgroup_id") == 0 or link.get("ifindex") == 0:
-            continue
-        if at_device:
-            devices.setdefault(at_device[1], set()).add(at_device[2])
-        else:
-            sockets.add(str(link.get("attach_type")))
-    return (
-        Hooks(frozenset(sockets), {name: frozenset(programs) for name, programs in devices.items()}) if known else None
+    for link in _listed(links, LINKS) if links is not None else []:
+        # a link that was detached stays where it is pinned, and leads to no device
+        for path in link.get("pinned") or [] if link.get("ifindex") != 0 else []:
+            if found := _DEVICE.fullmatch(str(path)):
+                devices.setdefault(found[1], set()).add(found[2])
+    return Hooks(
+        sockets=None if attached is None else frozenset(attached),
+        devices={name: frozenset(programs) for name, programs in devices.items()},
     )
 
 
@@ -83,9 +79,21 @@ def missing(hooks: Hooks, config: Mapping[str, str], devices: tuple[str, ...], *
         devices: those that the agent says it uses.
         socket_lb: whether the agent says that it translates at sockets.
     """
-    families = [family for key, family in _FAMILIES.items() if config.get(key) == "true"] if socket_lb else []
+    sure = socket_lb and hooks.sockets is not None and config.get("cgroup-root") == CGROUP
+    families = [family for key, family in _FAMILIES.items() if config.get(key) == "true"] if sure else []
     wanted = {hook.format(family) for family in families for hook in _NEEDED}
     # Links at the agent's own device say that this kernel has them and that they aren't switched off.
     by_link = bool(hooks.devices.get(_OWN_DEVICE)) and config.get("enable-tcx") != "false"
     bare = [name for name in devices if by_link and _FROM_DEVICE not in hooks.devices.get(name, ())]
-    return (*sorted(wanted - hooks.sockets), *(f"{_FROM_DEVICE} at {name}" for name in sorted(bare)))
+    return (*sorted(wanted - (hooks.sockets or set())), *(f"{_FROM_DEVICE} at {name}" for name in sorted(bare)))
+
+
+def _listed(text: str, part: Part) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(its, dict) for its in found):
+        start = " ".join(text.split())[:120]
+        raise ProcedureError(f"{part.command} printed no list, but: {start}")
+    return found
