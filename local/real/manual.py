@@ -24,7 +24,6 @@ before (a step that the documentation lacks, too), then Cilium.
 """
 
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,15 +130,12 @@ class Manual:
 
     def _act(self, command: Command, log: Path) -> int:
         if not command.on_nodes:
-            words = self._cluster.in_fabric([_BASH, "-c", command.line])
+            words = self._cluster.in_fabric(["bash", "-c", command.line])
             return logged(words, log, self._folder, self._environment)
         codes = []
         for node in self._cluster.nodes:
-            done = node.run([_BASH, "-c", command.line])
+            done = node.run(["bash", "-c", command.line])
             with log.open("a") as file:
                 file.write(f"{node.name}: exit {done.returncode}\n{done.stdout}{done.stderr}")
             codes.append(done.returncode)
         return next((code for code in codes if code != command.expected), command.expected)
-
-
-_BASH: Final = shutil.which("bash") or "/bin/bash"
