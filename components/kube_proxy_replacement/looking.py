@@ -177,6 +177,7 @@ class _Look:
             self.record: record.Record | None = kept.result()
             self.daemonsets = daemonsets.result()
             self.release: helm_release.HelmRelease | None = release.result()
+            self.configured = self.release.config if self.release else {}
             self.node_items = node_items.result()
             self.nodes = nodes.among(self.node_items)
         self.had_kube_proxy = self.proxy.daemonset is not None or bool(self.record and self.record.had_kube_proxy)
@@ -315,11 +316,10 @@ class _Look:
 
     def _keeping_changes(self) -> str:
         """What it does that agents which replace already will do so with pods' sockets left alone, or no longer."""
-        running = self.release.config if self.release else {}
-        if self.settings.mode != "replace" or running.get("kube-proxy-replacement") != "true":
+        if self.settings.mode != "replace" or self.configured.get("kube-proxy-replacement") != "true":
             return ""
         kept = keeps_connections(self.settings, self.chart.values)
-        return notes.KEPT[kept] if kept is not (running.get(_KEPT) == "true") else ""
+        return notes.KEPT[kept] if kept is not (self.configured.get(_KEPT) == "true") else ""
 
     def _address(self) -> ApiServerAddress:
         settings = self.settings
@@ -372,6 +372,10 @@ class _Look:
             "address": joined(its_address.host, its_address.port),
             "source": its_address.source,
         }
+        again: dict[str, Any] = {
+            "values": merged(self.chart.values, self.settings.values),
+            "masqueraded": self.configured.get("enable-bpf-masquerade") == "true",
+        }
         if self.settings.mode == "replace":
             owner = distribution.warning(self.proxy.daemonset) if self.proxy.daemonset else None
             return (
@@ -382,15 +386,15 @@ class _Look:
                     nodes=len(self.nodes.ready),
                     balancers=self.services.load_balancers(),
                     fresh=fresh,
-                    values=merged(self.chart.values, self.settings.values),
                     kept=keeps_connections(self.settings, self.chart.values),
                     policies={policy: self.services.from_outside(policy) for policy in ("Cluster", "Local")},
+                    **again,
                     **common,
                 )
                 + self._cut_off(fresh)
             )
         if self.before.get("mode") == "replace":
-            return notes.switch_back(nodes=len(self.nodes.ready), **common)
+            return notes.switch_back(nodes=len(self.nodes.ready), **again, **common)
         return notes.beside(**common) + self._cut_off(fresh)
 
     def _cut_off(self, fresh: bool) -> list[str]:

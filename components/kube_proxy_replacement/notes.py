@@ -35,6 +35,7 @@ def switch_over(
     values: Mapping[str, Any],
     kept: bool,
     policies: Mapping[str, Sequence[str]],
+    masqueraded: bool,
 ) -> list[str]:
     """For a run that goes to replace mode.
 
@@ -45,6 +46,7 @@ def switch_over(
         values: the chart's and the user's values: how many agents restart at a time, what they masquerade with.
         kept: pods' calls to ClusterIPs are translated packet by packet, as before.
         policies: Services that are called from outside, by their externalTrafficPolicy («Cluster», «Local»).
+        masqueraded: the running agents have bpf.masquerade on.
     """
     notes = [f"agents reach the API server at {address} (from: {source})"]
     if not had_kube_proxy:
@@ -64,11 +66,13 @@ def switch_over(
             "sends it nothing for that long; the rules in its kernel go on routing"
         )
     if not fresh:
-        notes += _open_connections(kept, policies, values)
+        notes += _open_connections(kept, policies, values, masqueraded)
     return notes + _left_out(left_out)
 
 
-def _open_connections(kept: bool, policies: Mapping[str, Sequence[str]], values: Mapping[str, Any]) -> list[str]:
+def _open_connections(
+    kept: bool, policies: Mapping[str, Sequence[str]], values: Mapping[str, Any], masqueraded: bool
+) -> list[str]:
     """Which of them break when an agent takes over, and by which setting; measured on real nodes."""
     notes = ["new connections are answered throughout; of the open ones, as their node's agent restarts:"]
     if kept:
@@ -77,29 +81,53 @@ def _open_connections(kept: bool, policies: Mapping[str, Sequence[str]], values:
         notes.append("pods' to ClusterIPs are reset, each once: socketLB.hostNamespaceOnly is off")
     if policies["Cluster"]:
         notes.append(
-            f"from outside to Services with externalTrafficPolicy Cluster ({_counted(policies['Cluster'])}) are reset, "
-            "each once, whatever is set: where that matters, let what balances before the nodes drain them first"
+            "from outside, or from pods at a node's address, to Services with externalTrafficPolicy Cluster "
+            f"({_counted(policies['Cluster'])}) are reset, each once, whatever is set: where that matters, let what "
+            "balances before the nodes drain them first"
         )
+    masquerade = bool(chart.switch(values, "bpf", "masquerade"))
     if policies["Local"]:
-        lives = chart.switch(values, "bpf", "masquerade")
         notes.append(
             f"from outside to Services with externalTrafficPolicy Local ({_counted(policies['Local'])}) "
             + (
                 "live where the node has one endpoint of theirs (bpf.masquerade)"
-                if lives
+                if masquerade
                 else "are reset, each once: bpf.masquerade is off"
             )
+        )
+    if masquerade and not masqueraded:
+        notes.append(
+            "bpf.masquerade is turned on in the same run, which breaks others: from pods to other nodes, the API "
+            "server's among them, they are reset; from pods to outside they stall (up to 14 s measured)"
         )
     return notes
 
 
-def switch_back(*, nodes: int, left_out: Sequence[str], address: str, source: str) -> list[str]:
-    """For a run that goes back to coexist mode."""
+def switch_back(
+    *,
+    nodes: int,
+    left_out: Sequence[str],
+    address: str,
+    source: str,
+    values: Mapping[str, Any],
+    masqueraded: bool,
+) -> list[str]:
+    """For a run that goes back to coexist mode; `values` and `masqueraded` as for `switch_over`."""
+    unmasquerades = masqueraded and not chart.switch(values, "bpf", "masquerade")
     return [
         f"agents reach the API server at {address} (from: {source})",
         f"switch-back on {nodes} nodes: kube-proxy is restored from its backup and routes on every node, then the "
-        "agents restart with the replacement off. Connections from outside to NodePort and LoadBalancer addresses "
-        "that are open then are reset once",
+        "agents restart with the replacement off. New connections are answered throughout. Of those open then, "
+        "pods' to ClusterIPs live; from outside to NodePort, LoadBalancer and external addresses they are reset, each "
+        "once",
+        *(
+            [
+                "bpf.masquerade is turned off in the same run: pods' open connections to outside hang until their "
+                "client gives up, and those to other nodes are reset"
+            ]
+            if unmasquerades
+            else []
+        ),
         *_left_out(left_out),
     ]
 

@@ -89,3 +89,11 @@ def test_said_by_the_setting_it_is_told_and_done(cluster: Cluster, stack: Stack,
     seen = act(cluster, stack, "preview")
     assert seen.run.changes == {}
     assert telling(seen.run, "hangs") == []
+
+
+def test_turning_it_on_again_is_refused_where_it_is_not_said(cluster: Cluster, stack: Stack, refused: Act) -> None:
+    stack.config("values", None)
+    stack.config("keepConnections", None)
+    said = act(cluster, stack, "preview", fails=True)
+    assert "no answer from ClusterIPs" in said.run.errors()
+    assert changes_by_person(said.audit) == []

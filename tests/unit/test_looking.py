@@ -49,6 +49,7 @@ CHART = {
     "affinity": {},
     "ipam": {"mode": "cluster-pool", "operator": {}},
     "socketLB": {},
+    "bpf": {},
 }
 AT_FIRST = {
     "mode": "coexist",
@@ -566,6 +567,14 @@ class TestOpenConnections:
             told = "\n".join(look(mode, before(was), values=values).notes)
             assert "hangs" not in told
             assert "no answer" not in told
+
+    def test_what_masquerades_now_is_read(self, world: World, look: Look) -> None:
+        world.ran("coexist")
+        on = {"bpf": {"masquerade": True}}
+        assert "is turned on" in "\n".join(look("replace", before("coexist"), values=on).notes)
+        world.put(secret(1, config={"kube-proxy-replacement": "false", "enable-bpf-masquerade": "true"}))
+        assert "is turned on" not in "\n".join(look("replace", before("coexist"), values=on).notes)
+        assert "is turned off" in "\n".join(look("coexist", before("replace")).notes)
 
     @pytest.mark.parametrize(
         ("settings", "words"),

@@ -8,7 +8,8 @@ from kube_proxy_replacement import notes
 from kube_proxy_replacement.notes import switch_seconds
 
 SERVICES = {"Cluster": ["shop/web"], "Local": ["shop/api"]}
-OVER: dict[str, Any] = {"nodes": 3, "balancers": [], "values": {}, "kept": True, "policies": SERVICES}
+AGAIN: dict[str, Any] = {"values": {}, "masqueraded": False}
+OVER: dict[str, Any] = {"nodes": 3, "balancers": [], "kept": True, "policies": SERVICES, **AGAIN}
 COMMON = {"address": "192.0.2.10:6443", "source": "ConfigMap kube-system/kube-proxy", "left_out": []}
 
 
@@ -23,7 +24,7 @@ def switch_over(**given: Any) -> str:
     [
         notes.switch_over(had_kube_proxy=True, fresh=False, **OVER, **COMMON),
         notes.switch_over(had_kube_proxy=False, fresh=True, **OVER, **COMMON),
-        notes.switch_back(nodes=3, **COMMON),
+        notes.switch_back(nodes=3, **AGAIN, **COMMON),
         notes.beside(**COMMON),
     ],
 )
@@ -38,7 +39,7 @@ def test_nodes_that_are_left_out_are_named_whatever_the_run_does(names: list[str
     for told in (
         notes.switch_over(had_kube_proxy=True, fresh=False, **OVER, **common),
         notes.switch_over(had_kube_proxy=False, fresh=False, **OVER, **common),
-        notes.switch_back(nodes=3, **common),
+        notes.switch_back(nodes=3, **AGAIN, **common),
         notes.beside(**common),
     ):
         assert ", ".join(names) in told[-1]
@@ -118,9 +119,26 @@ class TestOpenConnections:
         (line,) = [line for line in told.splitlines() if "shop/api" in line]
         assert f"Local (1: shop/api) {words}" in line
 
+    @pytest.mark.parametrize(
+        ("was", "now", "told_on", "told_off"),
+        [
+            (False, True, True, False),
+            (True, True, False, False),
+            (False, False, False, False),
+            (True, False, False, True),
+        ],
+    )
+    def test_a_change_of_masquerading_in_the_same_run_is_told_with_what_it_breaks(
+        self, was: bool, now: bool, told_on: bool, told_off: bool
+    ) -> None:
+        its: dict[str, Any] = {"values": {"bpf": {"masquerade": now}}, "masqueraded": was}
+        assert ("bpf.masquerade is turned on" in switch_over(**its)) is told_on
+        back = "\n".join(notes.switch_back(nodes=3, **its, **COMMON))
+        assert ("bpf.masquerade is turned off" in back) is told_off
+
 
 def test_a_switch_back_says_that_kube_proxy_routes_first() -> None:
-    told = "\n".join(notes.switch_back(nodes=4, **COMMON))
+    told = "\n".join(notes.switch_back(nodes=4, **AGAIN, **COMMON))
     assert "4 nodes" in told
     assert told.index("restored from its backup and routes") < told.index("agents restart")
 
