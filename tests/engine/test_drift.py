@@ -7,6 +7,7 @@ those that don't hide each other share a run.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -210,6 +211,39 @@ def test_an_agent_that_does_not_replace_is_restarted(back: Drift) -> None:
     assert back.mended.outputs["kubeProxyReplacement"] == "True"
     assert back.mended.outputs["agents"]["switched"] == 3
     assert restarted(back) == {"node-3"}
+
+
+@pytest.fixture(scope="module")
+def touched(cluster: Cluster, switched: Stack, back: Drift) -> Drift:
+    """Somebody had kube-proxy run for a while and left its rules there, and took a program off its hook on one node."""
+    backup = back.mended.after[f"ConfigMap kube-system/{RECORD}"]["data"]
+
+    def make() -> None:
+        cluster.create(_MAPS, json.loads(backup["configmap.json"]))
+        cluster.create(_DAEMONSETS, json.loads(backup["daemonset.json"]))
+        wait_until("kube-proxy's rules are on every node again", lambda: all(proxy_rules(cluster).values()))
+        for collection in (_DAEMONSETS, _MAPS):
+            cluster.delete(f"{collection}/kube-proxy")
+        wait_until("kube-proxy's pods are gone", lambda: not cluster.pods("k8s-app=kube-proxy"))
+        agent = cluster.pods("k8s-app=cilium")["node-2"]["metadata"]["name"]
+        cluster.annotate("node-2", "hook-detached", f"{agent} cgroup_inet4_connect")
+
+    return drift(cluster, switched, make)
+
+
+def test_rules_and_hooks_in_the_kernels_are_shown_with_their_nodes(touched: Drift) -> None:
+    shown(touched, "node-2: no eBPF program hangs at cgroup_inet4_connect")
+    notes = touched.foreseen.run.notes()
+    for node in ("node-1", "node-2", "node-3"):
+        assert re.search(rf"not as wanted: {node}: \d+ lines of kube-proxy's rules are in its kernel again", notes)
+    assert "node-1: no eBPF" not in notes
+
+
+def test_rules_and_hooks_in_the_kernels_are_mended(touched: Drift) -> None:
+    mended(touched)
+    for node, text in touched.mended.kernels.items():
+        assert [line for line in rules(text) if not is_kubelets(line)] == [], node
+    assert restarted(touched) == {"node-2"}
 
 
 # What people do

@@ -2,6 +2,7 @@ package world
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,6 +27,23 @@ const (
 	execSlow      = "simulator/exec-slow"
 	endpointDelay = "simulator/endpoint-delay"
 )
+
+// hookDetached is the annotation «POD HOOK» of a node: somebody has taken that agent's program off that hook. The next
+// agent puts its own there when it starts.
+const hookDetached = "simulator/hook-detached"
+
+// DetachedHook is the hook, in bpftool's words, that an agent's program was taken off; empty: none.
+func (w *World) DetachedHook(agent *corev1.Pod) string {
+	object := w.Node(agent.Spec.NodeName)
+	if object == nil {
+		return ""
+	}
+	pod, hook, _ := strings.Cut(object.Annotations[hookDetached], " ")
+	if pod != agent.Name {
+		return ""
+	}
+	return hook
+}
 
 // Has reports whether the node's annotations ask for the fault now.
 func (w *World) Has(node string, fault Fault) bool {
