@@ -11,7 +11,18 @@ from kube_proxy_replacement.cluster.errors import ProcedureError, UnreachableErr
 from kube_proxy_replacement.cluster.exec import ExecResult
 from kube_proxy_replacement.cluster.record import Record, bare
 
-from .fakes import Clock, FakeApi, agent_pod, endpoint_slice, kube_proxy_pod, kubeadm_objects, node, sample, service
+from .fakes import (
+    Clock,
+    FakeApi,
+    agent_answers,
+    agent_pod,
+    endpoint_slice,
+    kube_proxy_pod,
+    kubeadm_objects,
+    node,
+    sample,
+    service,
+)
 
 REAL = kubeadm_objects()
 BEFORE = REAL["kubeadm-config"]["data"]["ClusterConfiguration"]
@@ -314,6 +325,7 @@ class TestBackends:
         whole = ipvs.VirtualServer("10.96.0.1", "TCP", 443)
         held = {name: ipvs.Held({whole: frozenset({"10.10.0.1:6443"})}, frozenset(), frozenset(), ()) for name in "12"}
         held["2"] = replace(held["2"], servers={})
+        world.on_exec = lambda _namespace, _pod, _container, command: agent_answers(command, "replace")
         monkeypatch.setattr(ipvs, "read", lambda _api, _space, its: {its.node: held[its.node[1:]] for its in its})
         with pytest.raises(ProcedureError, match=r"n2: 1 Services aren't in its IPVS.*443/TCP: no virtual server") as c:
             world.whole()
@@ -327,6 +339,12 @@ class TestBackends:
         world.on_exec = lambda *_: ExecResult("", "Killed", 137)
         with pytest.raises(ProcedureError, match="n1: its virtual servers can't be read"):
             world.whole()
+
+    def test_in_ipvs_an_agent_that_does_not_replace_has_nothing_to_let_go(self, world: World) -> None:
+        self.mode(world, "ipvs")
+        world.put(agent_pod("n1"), agent_pod("n2"))
+        world.on_exec = lambda _namespace, _pod, _container, command: agent_answers(command, "kube-proxy")
+        world.whole()
 
     def test_in_ipvs_a_node_without_an_agent_has_nothing_to_let_go(self, world: World) -> None:
         self.mode(world, "ipvs")

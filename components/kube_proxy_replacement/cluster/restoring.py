@@ -69,8 +69,7 @@ def wait_until_routing(
 
     Read with the programs of kube-proxy's own image, in its own pod: so the pod runs, and the backend is the one
     that it writes to. Its readiness says nothing (it has no probe), and while Cilium holds port 10256 its health can't
-    be read there. Its image has nothing to read IPVS with: there, the node's agent is asked (one that isn't there has
-    nothing to let go, either).
+    be read there. Its image has nothing to read IPVS with: there, the node's agent is asked.
     """
     found = kube_proxy.find(api)
     if found.daemonset is None:
@@ -124,7 +123,7 @@ def _why_not(
     """Why kube-proxy doesn't route on the node of this pod, or "" where it does.
 
     Args:
-        held: in mode ipvs, the node's virtual servers, or why they can't be read; None where no agent is there.
+        held: in mode ipvs, the node's virtual servers, or why they can't be read; None where no agent replaces.
     """
     if pod is None:
         return "no kube-proxy pod yet"
@@ -162,8 +161,11 @@ def _why_not(
 
 
 def _virtual_servers(api: Api, namespace: str, names: Sequence[str]) -> dict[str, ipvs.Held | str]:
+    """Of the nodes where Cilium may be what routes: an agent that says it doesn't replace has nothing to let go."""
     found = agents.find(api, namespace)
-    return ipvs.read(api, namespace, [found[name] for name in names if name in found])
+    there = [found[name] for name in names if name in found]
+    said = {name: its.answer for name, its in agents.read(api, namespace, there, endpoints=False).items()}
+    return ipvs.read(api, namespace, [its for its in there if (answer := said[its.node]) is None or answer.replacing])
 
 
 def _container_name(pod: Object) -> str:
