@@ -24,8 +24,7 @@ from local.cluster import ClusterError
 from local.real import agents, foreign, manual, table, workload
 from local.real.cluster import PARTS, RealCluster
 from local.real.engine import RealEngine
-from local.real.explained import BACK, THERE
-from local.real.figures import Figures
+from local.real.figures import BACK, THERE, Figures
 from local.real.manual import Manual
 from local.real.program import Program
 from local.real.traffic import Traffic

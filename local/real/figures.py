@@ -8,6 +8,13 @@ from typing import Final
 
 from local.real.traffic import Failure, Outcomes
 
+THERE: Final = "there"
+BACK: Final = "back"
+"""The two legs of a way: the switch-over, and the switch-back."""
+
+MOVING: Final = re.compile(r"(outside|host/[^>]+)>moving(@|$)")
+"""Streams to the Service whose only endpoint moves from node to node."""
+
 _LONG: Final = re.compile(r"/long(@|$)")
 
 # What an error is called in the table, by what it says.
@@ -57,6 +64,11 @@ class Figures:
     def requests(self) -> list[Failure]:
         """New connections and queries that failed; attempts to open a broken long-lived one again, too."""
         return [its for its in self.outcomes.failures if not is_break(its)]
+
+    @property
+    def of_the_moving(self) -> list[Failure]:
+        """Of the requests that failed, those to the Service whose endpoint moves."""
+        return [its for its in self.requests if MOVING.match(its.stream)]
 
     @property
     def connections(self) -> list[Failure]:

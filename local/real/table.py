@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from local.real.explained import BACK, THERE, sorted_out
-from local.real.figures import Figures, kinds
+from local.real.explained import sorted_out
+from local.real.figures import BACK, THERE, Figures, kinds
 
 Legs = Mapping[str, Figures]
 """A way's figures: of the leg there, and of the leg back."""
@@ -54,7 +54,7 @@ def verdict(program: Legs, manual: Legs, faults: Iterable[str] = ()) -> Verdict:
         if figures is None or other is None:
             broken.append(f"{title}: not taken to its end")
             continue
-        known, left = sorted_out(figures, leg)
+        known, left = sorted_out(figures)
         explained += [f"{title}: {len(its)} × {of.title} ({of.where})" for of, its in known]
         if left:
             broken.append(f"{title}: {len(left)} failures that nothing explains")

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from local.real import table
-from local.real.explained import BACK, THERE
-from local.real.figures import Figures, kind
+from local.real.figures import BACK, THERE, Figures, kind
 from local.real.traffic import Failure, Health, LongLived, Outcome, Outcomes
 
 START = 1000.0
@@ -26,7 +25,7 @@ def leg(*failures: Failure, rules: int = 0, lost: int = 0, settled: float | None
         control={"node-1": Outcome(sent=10)},
     )
     for its in failures:
-        if its.stream.endswith("/long@node-1"):
+        if "/long" in its.stream:
             outcomes.long_lived.setdefault(its.stream, LongLived()).failures.append(its)
         else:
             outcomes.streams.setdefault(its.stream, Outcome()).failures.append(its)
@@ -59,6 +58,11 @@ def test_what_breaks_a_bound_is_said_in_the_last_line(there: Figures, words: str
     found = table.verdict(legs(there), legs(leg(WORSE)))
     assert found.line.startswith("bounds: NOT held: switch-over: ")
     assert words in found.line
+
+
+def test_one_node_that_never_switches_is_enough() -> None:
+    one = replace(leg(), settled={"node-1": 20.0, "node-2": None})
+    assert "not every node's agent replaces" in table.verdict(legs(one), legs()).line
 
 
 def test_a_way_back_without_rules_breaks_a_bound() -> None:
@@ -98,6 +102,20 @@ def test_a_moving_endpoint_is_explained_until_the_last_agent_has_switched() -> N
     inside = table.verdict(legs(leg(failure(moving, "no answer", after=29))), manual)
     after = table.verdict(legs(leg(failure(moving, "no answer", after=36))), manual)
     assert (len(inside.broken), len(after.broken)) == (0, 1)
+
+
+def test_how_often_a_moving_endpoint_is_missed_is_chance_and_not_compared() -> None:
+    moving = failure("host/node-1>moving", "node-1:18080 answered, which is no endpoint any more")
+    assert table.verdict(legs(leg(moving)), legs()).broken == ()
+    assert "manual way" in table.verdict(legs(leg(WORSE)), legs()).line
+
+
+def test_only_outsides_connections_are_explained() -> None:
+    inside = failure("pod/node-1>cluster-host/long", "broken: read: connection reset by peer")
+    hung = failure(OUTSIDE, "broken: read: timed out")
+    manual = legs(leg(inside, hung))
+    assert "failures that nothing explains" in table.verdict(legs(leg(inside)), manual).line
+    assert "failures that nothing explains" in table.verdict(legs(leg(hung)), manual).line
 
 
 def test_a_broken_connection_that_could_not_be_opened_again_is_a_failed_request() -> None:
