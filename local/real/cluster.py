@@ -55,8 +55,8 @@ class RealCluster:
     ) -> None:
         """
         Args:
-            proxy_mode: kube-proxy's: ``iptables``, ``nftables`` or ``ipvs``.
             bridge: pods have a network before Cilium comes (CNI plugin `bridge`, static routes), so nodes are Ready.
+            proxy_mode: kube-proxy's: ``iptables``, ``nftables`` or ``ipvs``.
         """
         self._layout = Layout(folder.absolute())
         self._toolchain = toolchain
@@ -115,8 +115,12 @@ class RealCluster:
         namespaces.ip(self._toolchain.debian, self._pid(_OUTSIDE), *commands)
 
     def start(self, report: Report = print) -> None:
-        """From nothing to a cluster whose nodes are Ready and whose Services kube-proxy routes on each of them."""
-        if lacking := machine.missing():
+        """From nothing to a cluster whose nodes are Ready and whose Services kube-proxy routes on each of them.
+
+        Raises:
+            ClusterError: the machine lacks something, a program has ended, or it took too long.
+        """
+        if lacking := machine.missing() or (machine.lacks_ipvs() if self._mode == "ipvs" else ""):
             raise ClusterError(lacking)
         if self._processes.running() and (shape := json.loads(self._layout.settings.read_text())) != self._shape:
             its = ", ".join(f"{name} {value}" for name, value in shape.items())

@@ -57,6 +57,12 @@ def test_what_the_machine_lacks_is_said_before_anything_is_done(
     assert not layout.settings.exists()
 
 
+def test_a_mode_that_the_kernel_lacks_is_refused(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "lacks_ipvs", lambda: "no IPVS here")
+    with pytest.raises(ClusterError, match=r"^no IPVS here$"):
+        RealCluster(layout.folder, ensure([]), proxy_mode="ipvs").start()
+
+
 def test_the_end_leaves_logs_alone(layout: Layout, fabric: Process) -> None:
     for path in (layout.kubeconfig, layout.settings, layout.pki / "ca.key", layout.etcd / "db", layout.logs / "a.log"):
         path.write_text("")
