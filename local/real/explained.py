@@ -13,6 +13,9 @@ from local.real.traffic import Failure
 _TIMEOUT: Final = 3.5
 
 
+_RESET: Final = re.compile(r"broken: .*reset by peer")
+
+
 @dataclass(frozen=True)
 class Explanation:
     """A kind of failure that the program can't mend."""
@@ -32,16 +35,23 @@ class Explanation:
 
 KNOWN: Final = (
     Explanation(
-        "an open connection from outside through a Service is reset once, as its node's agent takes over or lets go",
-        "docs/connections.md",
-        re.compile(r"outside>[a-z]+-(host|pod)/long@"),
-        re.compile(r"broken: .*reset by peer"),
+        "an open connection from outside, policy Cluster, is reset once, as its node's agent takes over or lets go",
+        "docs/connections.md#3-from-outside-policy-cluster",
+        re.compile(r"outside>(cluster|external|balancer|sticky)-(host|pod)/long@"),
+        _RESET,
+        most=1,
+    ),
+    Explanation(
+        "an open connection from outside, policy Local, is reset once, as its node's agent takes over or lets go",
+        "docs/connections.md#4-from-outside-policy-local",
+        re.compile(r"outside>local-(host|pod)/long@"),
+        _RESET,
         most=1,
     ),
     Explanation(
         "what translates is frozen, there from kube-proxy's removal until the node's agent has switched, back "
-        "while the agent restarts: an endpoint that moves meanwhile isn't found",
-        "docs/connections.md",
+        "while the agent restarts: the endpoint of that moment is asked",
+        "docs/real-nodes.md#a-service-that-moves",
         MOVING,
         re.compile(r""),
     ),

@@ -12,7 +12,7 @@ Legs = Mapping[str, Figures]
 
 _TITLES: Final = {THERE: "switch-over", BACK: "switch-back"}
 _MODES: Final = {THERE: "replaces", BACK: "has let go"}
-_WIDTH: Final = 44
+_WIDTH: Final = 52
 _COLUMN: Final = 24
 _SHOWN: Final = 12
 

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from local.clone import ROOT
 from local.real import table
+from local.real.explained import KNOWN
 from local.real.figures import BACK, THERE, Figures, kind
 from local.real.traffic import Failure, Health, LongLived, Outcome, Outcomes
 
@@ -104,6 +106,15 @@ def test_a_moving_endpoint_is_explained_until_the_last_agent_has_switched() -> N
     assert (len(inside.broken), len(after.broken)) == (0, 1)
 
 
+@pytest.mark.parametrize("where", [its.where for its in KNOWN])
+def test_what_explains_a_failure_is_in_the_documentation(where: str) -> None:
+    path, _, anchor = where.partition("#")
+    headings = [line.lstrip("# ") for line in (ROOT / path).read_text().splitlines() if line.startswith("#")]
+    assert anchor in [
+        "".join(it for it in its.lower() if it.isalnum() or it in " -").replace(" ", "-") for its in headings
+    ]
+
+
 def test_how_often_a_moving_endpoint_is_missed_is_chance_and_not_compared() -> None:
     moving = failure("host/node-1>moving", "node-1:18080 answered, which is no endpoint any more")
     assert table.verdict(legs(leg(moving)), legs()).broken == ()
@@ -133,6 +144,6 @@ def test_errors_have_the_names_of_the_table() -> None:
 
 def test_the_table_has_both_ways_side_by_side() -> None:
     text = table.text(legs(leg(WORSE)), legs(leg(WORSE, WORSE, WORSE)))
-    cells = {line[:44].strip(): line[44:].split() for line in text.splitlines()}
+    cells = {line[:52].strip(): line[52:].split() for line in text.splitlines()}
     assert cells["refused"] == ["1", "3"]
     assert cells["port 10256 silent, node-1"] == ["7.5", "s", "7.5", "s"]
