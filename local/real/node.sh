@@ -62,6 +62,10 @@ echo 1 >/proc/sys/net/ipv4/ip_forward
 echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter
 echo 0 >/proc/sys/net/ipv4/conf/default/rp_filter
 echo 0 >/proc/sys/net/ipv4/conf/eth0/rp_filter
+# A packet for a Service's address that nothing translates goes on to the next router. The client isn't told to go there
+# itself from then on: its way leads through this node, as through a load balancer.
+echo 0 >/proc/sys/net/ipv4/conf/all/send_redirects
+echo 0 >/proc/sys/net/ipv4/conf/eth0/send_redirects
 [ ! -f /proc/sys/net/bridge/bridge-nf-call-iptables ] || echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables
 
 containerd --config "$FOLDER/containerd.toml" >>"$FOLDER/containerd.log" 2>&1 &
