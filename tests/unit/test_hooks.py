@@ -61,7 +61,7 @@ class TestMissing:
 
     def test_what_was_taken_off_by_hand(self) -> None:
         found = absent(sample(DETACHED), sample(UNLINKED))
-        assert found == ("cgroup_inet6_connect", "cil_from_netdev at eth0")
+        assert found == ("cgroup_inet4_connect", "cil_from_netdev at eth0")
 
     @pytest.mark.parametrize("hook", ["cgroup_inet4_connect", "cgroup_udp4_sendmsg", "cgroup_udp6_recvmsg"])
     def test_each_that_is_needed(self, hook: str) -> None:
@@ -71,7 +71,7 @@ class TestMissing:
         assert len(absent("", sample(LINKED))) == 6
 
     def test_one_of_a_family_that_is_off_or_without_socket_lb_is_not(self) -> None:
-        assert absent(sample(DETACHED), sample(LINKED), enable_ipv6="false") == ()
+        assert absent(sample(DETACHED), sample(LINKED), enable_ipv4="false") == ()
         assert absent(sample(DETACHED), sample(LINKED), socket_lb=False) == ()
 
     def test_where_the_agent_attaches_elsewhere_or_nothing_can_be_read_nothing_is_known(self) -> None:
