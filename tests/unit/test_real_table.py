@@ -94,8 +94,14 @@ def test_a_reset_connection_is_explained_once() -> None:
 
 
 def test_what_is_explained_still_may_not_be_more_than_the_manual_ways() -> None:
-    found = table.verdict(legs(leg(RESET)), legs())
-    assert found.broken == ("switch-over: 1 broken connections, 0 the manual way",)
+    assert table.verdict(legs(leg(RESET)), legs()).broken == ("1 broken connections there and back, 0 the manual way",)
+    moved = leg(failure("outside>moving@node-1", "no answer"))
+    assert table.verdict(legs(moved), legs()).broken == ("1 failed requests there and back, 0 the manual way",)
+
+
+def test_the_two_ways_are_compared_there_and_back_together() -> None:
+    back = leg(RESET, rules=90)
+    assert table.verdict(legs(back=back), legs(leg(RESET))).broken == ()
 
 
 def test_a_moving_endpoint_is_explained_until_the_last_agent_has_switched() -> None:
@@ -113,12 +119,6 @@ def test_what_explains_a_failure_is_in_the_documentation(where: str) -> None:
     assert anchor in [
         "".join(it for it in its.lower() if it.isalnum() or it in " -").replace(" ", "-") for its in headings
     ]
-
-
-def test_how_often_a_moving_endpoint_is_missed_is_chance_and_not_compared() -> None:
-    moving = failure("host/node-1>moving", "node-1:18080 answered, which is no endpoint any more")
-    assert table.verdict(legs(leg(moving)), legs()).broken == ()
-    assert "manual way" in table.verdict(legs(leg(WORSE)), legs()).line
 
 
 def test_only_outsides_connections_are_explained() -> None:
