@@ -58,6 +58,11 @@ def switch_over(
         "ConfigMap are backed up, read back and removed; agents restart with the replacement on; when every one is "
         "switched, kube-proxy's leftover rules are cleaned"
     )
+    notes.append(
+        "endpoints that change meanwhile aren't followed: from kube-proxy's removal until its own agent is switched, a "
+        f"node goes on asking those of that moment, the last node for {seconds} s and some more. Drain no node and roll "
+        "nothing out while this runs"
+    )
     if balancers:
         notes.append(
             f"Services of type LoadBalancer: {len(balancers)} ({_some(balancers)}). Their cloud's health checks ask "

@@ -59,7 +59,7 @@ class Ground:
         self.cluster = RealCluster(folder / "cluster", toolchain)
         self._toolchain = toolchain
         self._folder = folder
-        self.traffic = Traffic(self.cluster, folder / "traffic")
+        self.traffic = Traffic(self.cluster, self.cluster.folder / "traffic")  # which the nodes see
         self.said: list[str] = []
 
     def start(self) -> Ground:
@@ -94,8 +94,7 @@ class Ground:
         return {node.name: foreign.saved(node) for node in self.nodes}
 
     def objects(self) -> list[str]:
-        done = self.cluster.kubectl("get", "daemonset,configmap", "-n", "kube-system", "--output=json")
-        items = json.loads(done.stdout)["items"]
+        items = json.loads(self.kubectl("get", "daemonset,configmap", "-n", "kube-system", "--output=json"))["items"]
         return sorted(its["kind"] for its in items if its["metadata"]["name"] == "kube-proxy")
 
     def set_proxy_mode(self, mode: str) -> None:
@@ -105,8 +104,12 @@ class Ground:
         changed = yaml.safe_dump(yaml.safe_load(data["config.conf"]) | {"mode": mode})
         self.cluster.api.patch(path, {"data": {"config.conf": changed}})
         for arguments in (("restart",), ("status", "--timeout=60s")):
-            done = self.cluster.kubectl("rollout", *arguments, "-n", "kube-system", "daemonset/kube-proxy")
-            assert done.returncode == 0, done.stderr
+            self.kubectl("rollout", *arguments, "-n", "kube-system", "daemonset/kube-proxy")
+
+    def kubectl(self, *arguments: str) -> str:
+        done = self.cluster.kubectl(*arguments)
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
 
     def act(self, command: str, *, fails: bool = False, tables: bool = False, **settings: object) -> Act:
         """Set settings, and run `preview`, `up` or `destroy` with them."""
@@ -216,12 +219,10 @@ class Story:
 
     @cached_property
     def stuck(self) -> Act:
-        """To replace, with agents that nobody restarts."""
+        """To replace, with an agent on one node that can't be restarted."""
         _ = self.translated_again
-        held = VALUES | {"updateStrategy": {"type": "OnDelete"}}
-        self.ground.stack.config("values", held)
-        act = self.ground.act("up", fails=True, mode="replace", timeoutSeconds=5)
-        self.ground.stack.config("values", VALUES)
+        with kept(self.ground, self.far):
+            act = self.ground.act("up", fails=True, mode="replace", timeoutSeconds=20)
         self.ground.stack.config("timeoutSeconds", PATIENCE)
         return act
 
@@ -254,6 +255,26 @@ class Story:
         return self.ground.act("destroy")
 
 
+_KEPT = """\
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {{name: agent-kept}}
+spec:
+  matchConstraints:
+    resourceRules: [{{apiGroups: [""], apiVersions: [v1], operations: [DELETE], resources: [pods]}}]
+  matchConditions:
+  - name: by-the-controller
+    expression: request.userInfo.username == 'system:serviceaccount:kube-system:daemon-set-controller'
+  validations:
+  - expression: "!({agent})"
+    message: this agent stays
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {{name: agent-kept}}
+spec: {{policyName: agent-kept, validationActions: [Deny]}}
+"""
+
 # The link that holds the agent's program at the hook of IPv4's connect; without a name it ends.
 _CONNECT = "/sys/fs/bpf/cilium/socketlb/links/cgroup/cil_sock4_connect"
 
@@ -264,6 +285,19 @@ _LEFTOVER = """\
 -A KUBE-SVC-LEFTOVERLEFTOVER -d 192.0.2.9/32 -m comment --comment "default/left-over" -j RETURN
 COMMIT
 """
+
+
+@contextmanager
+def kept(ground: Ground, node: Node) -> Iterator[None]:
+    """The agent of a node, whose deletion the API server refuses to the DaemonSet's controller."""
+    agent = f"oldObject.spec.nodeName == '{node.name}' && oldObject.metadata.?labels['k8s-app'].orValue('') == 'cilium'"
+    file = ground.cluster.folder / "kept.yaml"
+    file.write_text(_KEPT.format(agent=agent))
+    ground.kubectl("apply", "-f", str(file))
+    try:
+        yield
+    finally:
+        ground.kubectl("delete", "-f", str(file))
 
 
 @contextmanager

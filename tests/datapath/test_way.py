@@ -125,8 +125,7 @@ def lost(traffic: Outcomes) -> list[str]:
     moment, until the node's agent has switched; and a processor that compiles is late with rules, too.
     """
     return [
-        f"{its.instant:.3f} {its.stream}: {its.error}"
-        for name, stream in traffic.streams.items()
-        for its in stream.failures
-        if MOVING not in name
+        f"{name}: {its.failed} of {its.sent}, first at {its.failures[0].instant:.1f}: {its.failures[0].error}"
+        for name, its in traffic.streams.items()
+        if its.failures and MOVING not in name
     ]

@@ -56,6 +56,11 @@ class TestSwitchOver:
         assert "7 nodes" in told
         assert told.index("backed up") < told.index("removed") < told.index("cleaned")
 
+    def test_for_how_long_endpoints_are_not_followed_is_told(self) -> None:
+        told = switch_over(nodes=9, values={})
+        assert "endpoints that change meanwhile aren't followed" in told
+        assert f"the last node for {switch_seconds(9, False, {})} s" in told
+
     def test_a_cluster_without_kube_proxy_is_told_that_nothing_is_removed_and_none_restored(self) -> None:
         told = switch_over(had_kube_proxy=False, balancers=["a/b"])
         assert "nothing is removed" in told
