@@ -60,8 +60,8 @@ def switch_over(
     )
     notes.append(
         "endpoints that change meanwhile aren't followed: from kube-proxy's removal until its own agent is switched, a "
-        f"node goes on asking those of that moment, the last node for {seconds} s and some more. Drain no node and roll "
-        "nothing out while this runs"
+        f"node goes on asking those of that moment, the last node for {seconds} s and some more. Drain no node and "
+        "roll nothing out while this runs"
     )
     if balancers:
         notes.append(

@@ -177,8 +177,9 @@ def _mounts() -> Facts:
 
 
 def _cgroups() -> Facts:
-    folders = (path.relative_to(machine.CGROUPS) for path in machine.CGROUPS.rglob("*") if path.is_dir())
-    return {str(path): "" for path in folders if not any(part.endswith(_UNITS) for part in path.parts)}
+    # Each hierarchy's first level, where nodes have theirs: below it, other programs of the machine come and go.
+    folders = (path for path in machine.CGROUPS.glob("*/*") if path.is_dir())
+    return {str(path.relative_to(machine.CGROUPS)): "" for path in folders if not path.name.endswith(_UNITS)}
 
 
 def _processes() -> Facts:

@@ -29,6 +29,7 @@ PATIENCE = 60
 """The setting timeoutSeconds: how long agents may take without progress."""
 CALM = 5.0
 """Seconds of nothing but traffic after an act."""
+_LOOKING = 15.0
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,15 @@ class Ground:
             self.kernels(),
             self.foreign(),
             self.objects(),
-            service_table.compared(self.cluster) if tables else [],
+            self._tables() if tables else [],
         )
+
+    def _tables(self) -> list[str]:
+        """What differs still after some looks: one Service's endpoints move while they are looked at."""
+        deadline = time.monotonic() + _LOOKING
+        while (differences := service_table.compared(self.cluster)) and time.monotonic() < deadline:
+            pass
+        return differences
 
 
 class Story:
@@ -227,9 +235,15 @@ class Story:
         return act
 
     @cached_property
-    def gone(self) -> Act:
-        """Destroyed, from halfway to replace."""
+    def resumed(self) -> Act:
+        """The next `up`, from halfway to replace."""
         _ = self.stuck
+        return self.ground.act("up")
+
+    @cached_property
+    def gone(self) -> Act:
+        """Destroyed, straight from replace."""
+        _ = self.resumed
         return self.ground.act("destroy")
 
     # 2. kube-proxy in nftables mode

@@ -21,7 +21,8 @@ def test_after_the_switch_its_tables_are_gone(story: Story) -> None:
 def test_no_new_connection_to_the_nodes_own_servers_fails(story: Story) -> None:
     for act in (story.straight, story.gone_again):
         assert act.traffic.sent > 500, "there was next to no traffic"
-        assert lost(act.traffic) == []
+        # Ordinary pods have been on two networks by then, and aren't made anew here.
+        assert [line for line in lost(act.traffic) if "-pod" not in line and not line.startswith("pod/")] == []
 
 
 def test_destroy_from_replace_leaves_its_tables_and_nothing_at_the_hooks(story: Story) -> None:

@@ -503,6 +503,7 @@ class Cluster:
             where += ["-c", container]
         done = subprocess.run(
             [str(self._kubectl), *where, "--", *command],
+            env=os.environ | {"KUBECACHEDIR": str(self.kubeconfig.parent / "kubectl")},
             capture_output=True,
             text=True,
             timeout=_CALL_SECONDS,
