@@ -14,6 +14,8 @@ _TIMEOUT: Final = 3.5
 
 
 _RESET: Final = re.compile(r"broken: .*reset by peer")
+# Once as a rule. One that was opened anew while its node's programs were being exchanged was reset again.
+_TWICE: Final = 2
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,25 @@ class Explanation:
 
 KNOWN: Final = (
     Explanation(
-        "an open connection from outside, policy Cluster, is reset once, as its node's agent takes over or lets go",
+        "an open connection from outside, policy Cluster, is reset as its node's agent takes over or lets go",
         "docs/connections.md#3-from-outside-policy-cluster",
         re.compile(r"outside>(cluster|external|balancer|sticky)-(host|pod)/long@"),
         _RESET,
-        most=1,
+        most=_TWICE,
     ),
     Explanation(
-        "an open connection from outside, policy Local, is reset once, as its node's agent takes over or lets go",
+        "an open connection from outside, policy Local, is reset as its node's agent takes over or lets go",
         "docs/connections.md#4-from-outside-policy-local",
         re.compile(r"outside>local-(host|pod)/long@"),
         _RESET,
+        most=_TWICE,
+    ),
+    Explanation(
+        "a new connection from outside that was open in the instant of the exchange lost its answer, as kept ones do",
+        "docs/real-nodes.md#open-connections",
+        re.compile(r"outside>(cluster|local|external|balancer|sticky|ports)-(host|pod)(/2)?@"),
+        # It was connected. One that isn't even that says `dial:`.
+        re.compile(r"^(read|write): "),
         most=1,
     ),
     Explanation(

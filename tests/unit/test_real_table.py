@@ -82,15 +82,26 @@ def test_a_leg_that_was_not_taken_breaks_a_bound(missing: str) -> None:
     assert "not taken to its end" in table.verdict(legs(), taken).line
 
 
-def test_a_reset_connection_is_explained_once() -> None:
-    manual = legs(leg(RESET, RESET))
-    once = table.verdict(legs(leg(RESET)), manual)
-    assert once.broken == ()
-    assert len(once.explained) == 1
-    assert "docs/connections.md" in once.explained[0]
-    twice = table.verdict(legs(leg(RESET, replace(RESET, instant=START + 9))), manual)
-    assert "1 failures that nothing explains" in twice.line
-    assert any(OUTSIDE in line for line in twice.unexplained)
+def test_a_reset_connection_is_explained_and_once_more_where_it_was_opened_anew_too_soon() -> None:
+    again = [replace(RESET, instant=START + after) for after in (5, 6, 7)]
+    manual = legs(leg(*again))
+    twice = table.verdict(legs(leg(*again[:2])), manual)
+    assert twice.broken == ()
+    assert "2 × " in twice.explained[0]
+    assert "docs/connections.md" in twice.explained[0]
+    often = table.verdict(legs(leg(*again)), manual)
+    assert "1 failures that nothing explains" in often.line
+    assert any(OUTSIDE in line for line in often.unexplained)
+
+
+def test_a_new_connection_is_explained_only_where_it_was_open_and_once() -> None:
+    stream = "outside>sticky-host@node-1"
+    hung, refused = failure(stream, "read: timed out"), failure(stream, "dial: timed out")
+    manual = legs(leg(hung, hung, hung))
+    assert table.verdict(legs(leg(hung)), manual).broken == ()
+    datagram = failure("outside>dns-host@node-1", "read: timed out")
+    for its in (leg(refused), leg(hung, replace(hung, instant=START + 9)), leg(datagram)):
+        assert "1 failures that nothing explains" in table.verdict(legs(its), manual).line
 
 
 def test_what_is_explained_still_may_not_be_more_than_the_manual_ways() -> None:
