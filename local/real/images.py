@@ -83,8 +83,10 @@ def golden(toolchain: Toolchain, report: Report) -> Path:
 
 
 def copy(source: Path, target: Path) -> None:
-    """A containerd's folder of its own with the images in it. Only the databases are real copies."""
-    subprocess.run(["/usr/bin/cp", "-al", str(source), str(target)], check=True)
+    """A containerd's folder of its own with the images in it. Only the databases are real copies, where both are on one
+    file system: hard links don't lead to another."""
+    linked = source.stat().st_dev == target.parent.stat().st_dev
+    subprocess.run(["/usr/bin/cp", "-al" if linked else "-a", str(source), str(target)], check=True)
     for database in target.rglob("*.db"):
         content = database.read_bytes()
         database.unlink()
