@@ -427,9 +427,7 @@ class Cluster:
 
     def start(self) -> Cluster:
         self._embedded.start(self.said.append)
-        wait_until(
-            "kube-proxy routes on every node", lambda: all("KUBE-SVC-" in text for text in self.kernels().values())
-        )
+        wait_until("kube-proxy routes on every node", self._kube_proxy_routes)
         return self
 
     def _kube_proxy_routes(self) -> bool:
@@ -705,7 +703,13 @@ def _paths(old: Any, new: Any, at: str = "") -> Iterator[str]:
 
 
 def wait_until(what: str, condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+    """Looks until it is so. A look that fails (a container that hasn't started yet) says that it isn't so yet."""
+    deadline, failure = time.monotonic() + seconds, ""
+    while True:
+        try:
+            if condition():
+                return
+        except AssertionError as error:
+            failure = f"; the last look failed: {error}"
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}{failure}"
         time.sleep(_POLL_SECONDS)

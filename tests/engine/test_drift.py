@@ -175,7 +175,9 @@ def back(cluster: Cluster, switched: Stack, edited: Drift) -> Drift:
         cluster.merge(f"{_MAPS}/cilium-config", {"data": {key: config[key] for key in _EDITED["data"]}})
         cluster.create(_MAPS, json.loads(backup["configmap.json"]))
         cluster.create(_DAEMONSETS, json.loads(backup["daemonset.json"]))
-        wait_until("kube-proxy's rules are on every node again", lambda: all(proxy_rules(cluster).values()))
+        wait_until(
+            "kube-proxy's rules are on every node again", lambda: list(proxy_rules(cluster).values()) == [True] * 3
+        )
 
     return drift(cluster, switched, make)
 
@@ -221,7 +223,9 @@ def touched(cluster: Cluster, switched: Stack, back: Drift) -> Drift:
     def make() -> None:
         cluster.create(_MAPS, json.loads(backup["configmap.json"]))
         cluster.create(_DAEMONSETS, json.loads(backup["daemonset.json"]))
-        wait_until("kube-proxy's rules are on every node again", lambda: all(proxy_rules(cluster).values()))
+        wait_until(
+            "kube-proxy's rules are on every node again", lambda: list(proxy_rules(cluster).values()) == [True] * 3
+        )
         for collection in (_DAEMONSETS, _MAPS):
             cluster.delete(f"{collection}/kube-proxy")
         wait_until("kube-proxy's pods are gone", lambda: not cluster.pods("k8s-app=kube-proxy"))
