@@ -297,7 +297,7 @@ class TestIpvs:
         """What each node's IPVS holds until it is cleaned with modules; a str is why it can't be read."""
         held: dict[str, Any] = {node.name: self.parsed(self.OWN) for node in NODES}
 
-        def read(_api: object, _namespace: str, its_agents: Sequence[agents.Agent]) -> dict[str, Any]:
+        def read(_api: object, _namespace: str, its_agents: Sequence[agents.Agent], **_: bool) -> dict[str, Any]:
             nothing = self.parsed("", device=False)
             flushed = {name for name, spec in world.pods().items() if "/lib/modules" in str(spec)}
             return {its.node: nothing if its.node in flushed else held[its.node] for its in its_agents}
@@ -341,7 +341,7 @@ class TestIpvs:
         assert "/lib/modules" not in str(world.pods()["n2"])
 
     def test_what_stays_is_named(self, world: World, held: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ipvs, "read", lambda _api, _namespace, its: {agent.node: held[agent.node] for agent in its})
+        monkeypatch.setattr(ipvs, "read", lambda *its, **_: {agent.node: held[agent.node] for agent in its[2]})
         with pytest.raises(ProcedureError, match="n1: cleaned, but kube-ipvs0 is still there"):
             world.clean(backup("ipvs"))
         assert world.uncleaned == ALL

@@ -54,6 +54,7 @@ class World(FakeApi):
     """Agents on n1 and n2; each node's table, devices and ipsets as `tables`, `present` and `sets` say.
 
     Attributes:
+        sets: None is a kernel without ipsets.
         tables: by node; None is a kernel without ip_vs. An exception or an ExecResult is what the exec gives.
     """
 
@@ -61,7 +62,7 @@ class World(FakeApi):
         super().__init__()
         self.tables: dict[str, Any] = {"n1": OWN, "n2": OWN}
         self.present = True
-        self.sets = ""
+        self.sets: str | None = ""
         self.put(agent_pod("n1"), agent_pod("n2"))
         self.on_exec = self._answer
 
@@ -77,6 +78,8 @@ class World(FakeApi):
             return ExecResult(table or "", "" if table is not None else "No such file", int(table is None))
         if command[0] == "ip":
             return ExecResult(devices(*ON_DEVICE, present=self.present), "", 0)
+        if self.sets is None:
+            return ExecResult("", "ipset v7.17: Kernel error received: Operation not supported", 1)
         if list(command[:2]) == ["ipset", "destroy"]:
             self.sets = self.sets.replace(command[2], "")
             return ExecResult("", "", 0)
@@ -278,6 +281,11 @@ class TestMissingRoutes:
         assert ipvs.missing_routes(held(), less) == ["10.96.141.139:80/TCP: still leads to 10.244.2.189:8080"]
 
 
+def test_whose_the_virtual_servers_are_is_read_without_ipsets(world: World) -> None:
+    world.sets = None
+    assert all(isinstance(its, Held) for its in world.held().values())
+
+
 class TestFinish:
     def finish(self, world: World) -> str:
         return ipvs.finish(world, "kube-system", agents.find(world, "kube-system")["n1"])
@@ -285,7 +293,11 @@ class TestFinish:
     def test_the_sets_that_kube_proxy_leaves_are_destroyed_and_no_other(self, world: World) -> None:
         world.tables["n1"], world.present, world.sets = "", False, "KUBE-6-CLUSTER-IP MINE"
         assert self.finish(world) == ""
-        assert world.sets.split() == ["MINE"]
+        assert (world.sets or "").split() == ["MINE"]
+
+    def test_ipsets_that_cannot_be_listed_are_told(self, world: World) -> None:
+        world.tables["n1"], world.present, world.sets = "", False, None
+        assert "ipset list -n" in self.finish(world)
 
     def test_a_device_that_is_still_there_is_told(self, world: World) -> None:
         assert self.finish(world) == "cleaned, but kube-ipvs0 is still there, with 7 virtual servers"

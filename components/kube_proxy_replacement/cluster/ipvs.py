@@ -88,7 +88,7 @@ class Held:
         servers: virtual server → `ip:port` of the real servers behind it that get new connections (weight over 0).
         device: addresses on kube-ipvs0; None where there is no such device.
         addresses: those on all other devices.
-        sets: names of kube-proxy's ipsets.
+        sets: names of kube-proxy's ipsets; () where they weren't asked for.
     """
 
     servers: Mapping[VirtualServer, frozenset[str]]
@@ -148,9 +148,14 @@ def node_ports(services: ServiceTable) -> frozenset[tuple[str, int]]:
     )
 
 
-def read(api: Api, namespace: str, its_agents: Iterable[Agent]) -> dict[str, Held | str]:
-    """What each agent's node holds, by the node's name, or why it can't be read."""
-    parts = (_LISTED, _TABLE, _ADDRESSES, _SETS)
+def read(api: Api, namespace: str, its_agents: Iterable[Agent], *, sets: bool = False) -> dict[str, Held | str]:
+    """What each agent's node holds, by the node's name, or why it can't be read.
+
+    Args:
+        sets: whether to ask for kube-proxy's ipsets too. Whose the virtual servers are doesn't depend on them, and a
+            kernel without ipsets lets nobody list any.
+    """
+    parts = (_LISTED, _TABLE, _ADDRESSES, *((_SETS,) if sets else ()))
 
     def one(agent: Agent) -> Held | str:
         try:
@@ -160,7 +165,7 @@ def read(api: Api, namespace: str, its_agents: Iterable[Agent]) -> dict[str, Hel
             return parse(
                 answers.text(_TABLE) if loaded else "",
                 answers.text(_ADDRESSES),
-                answers.text(_SETS),
+                answers.text(_SETS) if sets else "",
             )
         except ProcedureError as error:
             return str(error)
@@ -278,7 +283,7 @@ def plan(held: Held | str, ports: frozenset[tuple[str, int]], *, flushes: bool) 
 
 def finish(api: Api, namespace: str, agent: Agent) -> str:
     """After a cleaning with /lib/modules: takes the ipsets off that it leaves. Returns what is still there, or ""."""
-    held = read(api, namespace, [agent])[agent.node]
+    held = read(api, namespace, [agent], sets=True)[agent.node]
     if isinstance(held, str):
         return f"cleaned, but whether its virtual servers are gone can't be read ({held})"
     if held.kube_proxys:
