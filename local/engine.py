@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from local.clone import PASSPHRASE, PULUMI_HOME, ROOT, STACK, STATE, VENV
+from local.clone import FOLDER, ROOT, STACK, VENV
 from local.toolchain import Toolchain
 
 Report = Callable[[str], None]
 
-_LOCKS: Final = STATE / ".pulumi" / "locks"
+_STATE: Final = "state"
+_LOCKS: Final = FOLDER / _STATE / ".pulumi" / "locks"
 
 
 class EngineError(Exception):
@@ -29,19 +30,8 @@ class Engine:
         self._kubeconfig = kubeconfig
 
     def environment(self) -> dict[str, str]:
-        """What every command runs with. The user's own settings for Pulumi don't get in the way."""
-        STATE.mkdir(parents=True, exist_ok=True, mode=0o700)
-        first = (VENV / "bin", self._toolchain.pulumi.parent)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PULUMI_")}
-        return kept | {
-            "KUBECONFIG": str(self._kubeconfig),
-            "PATH": os.pathsep.join([*map(str, first), kept.get("PATH", os.defpath)]),
-            "PULUMI_BACKEND_URL": STATE.as_uri(),
-            "PULUMI_CONFIG_PASSPHRASE": _passphrase(),
-            "PULUMI_HOME": str(self._toolchain.pulumi_home(PULUMI_HOME)),
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
-            "VIRTUAL_ENV": str(VENV),
-        }
+        """What every command runs with."""
+        return environment(self._toolchain, self._kubeconfig, FOLDER)
 
     def run(self, *arguments: str) -> int:
         """Run a command before the user's eyes, and return its exit code."""
@@ -83,6 +73,27 @@ class Engine:
         return [str(self._toolchain.pulumi), *arguments]
 
 
+def environment(toolchain: Toolchain, kubeconfig: Path, folder: Path) -> dict[str, str]:
+    """What Pulumi's commands run with. The user's own settings for Pulumi don't get in the way.
+
+    Args:
+        folder: what the backend, the plugins and the secrets' passphrase lie in; made where they aren't there.
+    """
+    state = folder / _STATE
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    first = (VENV / "bin", toolchain.pulumi.parent)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PULUMI_")}
+    return kept | {
+        "KUBECONFIG": str(kubeconfig),
+        "PATH": os.pathsep.join([*map(str, first), kept.get("PATH", os.defpath)]),
+        "PULUMI_BACKEND_URL": state.as_uri(),
+        "PULUMI_CONFIG_PASSPHRASE": _passphrase(folder / "passphrase"),
+        "PULUMI_HOME": str(toolchain.pulumi_home(folder / "pulumi-home")),
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "VIRTUAL_ENV": str(VENV),
+    }
+
+
 def _wait(process: "subprocess.Popen[bytes]") -> int:
     """Wait for a run of Pulumi to its end.
 
@@ -103,10 +114,10 @@ def _runs(pid: object) -> bool:
     return isinstance(pid, int) and Path(f"/proc/{pid}").exists()
 
 
-def _passphrase() -> str:
-    if not PASSPHRASE.exists():
-        draft = PASSPHRASE.with_suffix(".draft")
+def _passphrase(file: Path) -> str:
+    if not file.exists():
+        draft = file.with_suffix(".draft")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
             stream.write(secrets.token_urlsafe(32))
-        draft.replace(PASSPHRASE)
-    return PASSPHRASE.read_text()
+        draft.replace(file)
+    return file.read_text()

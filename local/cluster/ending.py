@@ -30,6 +30,11 @@ def stop(folder: Path, report: Report) -> None:
 def remove(folder: Path, report: Report) -> None:
     """Stop, and remove the folder with all that the cluster held."""
     stop(folder, report)
+    discard(folder, report)
+
+
+def discard(folder: Path, report: Report) -> None:
+    """Remove the folder of a cluster that has ended, if it is there."""
     if folder.exists():
         shutil.rmtree(folder)
         report(f"The cluster's folder is removed ({folder}).")

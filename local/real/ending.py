@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from local.cluster.ending import discard
 from local.cluster.layout import Layout
 from local.cluster.processes import Processes
 from local.real import machine, namespaces, node
@@ -54,6 +55,4 @@ def stop(folder: Path, report: Report) -> None:
 def remove(folder: Path, report: Report) -> None:
     """Stop, and remove the folder."""
     stop(folder, report)
-    if folder.exists():
-        shutil.rmtree(folder)
-        report(f"The cluster's folder is removed ({folder}).")
+    discard(folder, report)

@@ -1,15 +1,15 @@
 """Pulumi's CLI for a cluster of real nodes: in its fabric's namespace, with a project, backend and stack of its own."""
 
-import os
-import secrets
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import yaml
 
 from local.clone import ROOT, VENV
+from local.engine import environment
 from local.real.cluster import RealCluster
 from local.toolchain import Toolchain
 
@@ -38,15 +38,11 @@ class RealEngine:
         """A project with the repository's own program in it, and an empty stack."""
         self.project.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self.project / "stacks").mkdir(exist_ok=True)
-        (self._folder / "state").mkdir(exist_ok=True, mode=0o700)
         for name in ("Pulumi.yaml", "__main__.py"):
             shutil.copyfile(ROOT / name, self.project / name)
         link = self.project / VENV.name
         if not link.is_symlink():
             link.symlink_to(VENV)
-        passphrase = self._folder / "passphrase"
-        if not passphrase.exists():
-            passphrase.write_text(secrets.token_urlsafe(32))
         self.must("stack", "init", STACK)
         file = self.project / "stacks" / f"Pulumi.{STACK}.yaml"
         content = yaml.safe_load(file.read_text()) if file.exists() else {}
@@ -62,43 +58,24 @@ class RealEngine:
     def run(self, log: Path, *arguments: str) -> int:
         """Run a command, its output in a log file."""
         with log.open("ab") as output:
-            return subprocess.run(
-                self._command(*arguments),
-                cwd=self.project,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                check=False,
-            ).returncode
+            return self._ended(arguments, output).returncode
 
     def must(self, *arguments: str) -> str:
         """Run a command that has to succeed, and return what it prints."""
-        done = subprocess.run(
-            self._command(*arguments),
-            cwd=self.project,
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = self._ended(arguments, subprocess.PIPE)
         if done.returncode != 0:
             raise RuntimeError(f"pulumi {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout
 
-    def _command(self, *arguments: str) -> list[str]:
-        return self._cluster.in_fabric([str(self._toolchain.pulumi), *arguments, "--non-interactive", "--color=never"])
-
-    def _environment(self) -> dict[str, str]:
-        first = (VENV / "bin", self._toolchain.pulumi.parent)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PULUMI_")}
-        return kept | {
-            "KUBECONFIG": str(self._cluster.kubeconfig),
-            "PATH": os.pathsep.join([*map(str, first), kept.get("PATH", os.defpath)]),
-            "PULUMI_BACKEND_URL": (self._folder / "state").as_uri(),
-            "PULUMI_CONFIG_PASSPHRASE": (self._folder / "passphrase").read_text(),
-            "PULUMI_HOME": str(self._toolchain.pulumi_home(self._folder / "pulumi-home")),
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
-            "VIRTUAL_ENV": str(VENV),
-        }
+    def _ended(self, arguments: Sequence[str], output: int | IO[bytes]) -> "subprocess.CompletedProcess[str]":
+        command = [str(self._toolchain.pulumi), *arguments, "--non-interactive", "--color=never"]
+        return subprocess.run(
+            self._cluster.in_fabric(command),
+            cwd=self.project,
+            env=environment(self._toolchain, self._cluster.kubeconfig, self._folder),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            text=True,
+            check=False,
+        )
