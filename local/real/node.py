@@ -274,10 +274,3 @@ class Node:
                     return
                 if top.exists():
                     time.sleep(0.1)
-
-
-def counts(text: str) -> dict[str, int]:
-    """Of `iptables-save`'s lines, those with KUBE- (the kubelet has some too), and kube-proxy's own."""
-    own = ("KUBE-SVC", "KUBE-SVL", "KUBE-SEP", "KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-POSTROUTING", "KUBE-EXT")
-    lines = [line for line in text.splitlines() if "KUBE-" in line and "MY-KUBE" not in line]
-    return {"KUBE-": len(lines), "kube-proxy's": sum(any(word in line for word in own) for line in lines)}

@@ -73,7 +73,6 @@ class Toolchain:
     """kwok's own stages: ``node/fast``, ``pod/general`` and so on, as YAML."""
     cilium_chart: Path
     node_simulator: Path
-    command_stand_in: Path
     kubelet: Path
     kube_proxy: Path
     cilium: Path
@@ -180,7 +179,6 @@ class _Machine:
             kwok_stages=kwok / "stages",
             cilium_chart=self._folder(parts.CILIUM_CHART) / "cilium",
             node_simulator=self._folder(parts.NODE_SIMULATOR) / "node-simulator",
-            command_stand_in=self._stand_in,
             kubelet=self._folder(parts.KUBERNETES_NODE) / "kubelet",
             kube_proxy=self._folder(parts.KUBERNETES_NODE) / "kube-proxy",
             cilium=self._folder(parts.CILIUM),

@@ -19,7 +19,6 @@ from tests.engine.harness import RUNS, Cluster, Stack
 HERE = Path(__file__).parent
 
 NewStack = Callable[..., Stack]
-NewCluster = Callable[..., Cluster]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,33 +49,14 @@ def toolchain() -> Toolchain:
         pytest.fail(f"The engine tests need the toolchain (ENGINE_TESTS=skip skips them): {error}", pytrace=False)
 
 
-def _clusters(toolchain: Toolchain, folders: pytest.TempPathFactory) -> Iterator[NewCluster]:
-    made: list[Cluster] = []
-
-    def new(nodes: int = 3) -> Cluster:
-        cluster = Cluster(toolchain, folders.mktemp("cluster") / "cluster", nodes)
-        made.append(cluster)
-        return cluster.start()
-
-    try:
-        yield new
-    finally:
-        for cluster in made:
-            cluster.remove()
-
-
 @pytest.fixture(scope="module")
 def cluster(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One cluster for all tests of a file."""
-    for new in _clusters(toolchain, tmp_path_factory):
-        yield new()
-
-
-@pytest.fixture
-def fresh_cluster(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster for one test alone."""
-    for new in _clusters(toolchain, tmp_path_factory):
-        yield new()
+    cluster = Cluster(toolchain, tmp_path_factory.mktemp("cluster") / "cluster")
+    try:
+        yield cluster.start()
+    finally:
+        cluster.remove()
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,6 @@ CONFIGMAP: Final = f"{COMPONENT}-configmap"
 CILIUM: Final = f"{COMPONENT}-cilium"
 AGENTS: Final = f"{COMPONENT}-agents"
 STATUS: Final = f"{COMPONENT}-status"
-WAY_BACK: Final = f"{COMPONENT}-way-back"
 STEPS: Final = (FOUND, DAEMONSET, CONFIGMAP, CILIUM, AGENTS, STATUS)
 """What is done, one after the other, in the procedure's order."""
 
@@ -138,12 +137,6 @@ class Run:
     def changes(self) -> dict[str, str]:
         """`ops` without what stays as it is; {} after a run that changed nothing."""
         return {name: op for name, op in self.ops.items() if op not in ("same", "read")}
-
-    @property
-    def finished(self) -> list[str]:
-        """The resources that were changed, in the order in which they were done."""
-        done = [step for step in self.steps if step.ended is not None and step.op not in ("same", "read")]
-        return [step.resource for step in sorted(done, key=lambda step: step.ended or 0)]
 
     def step(self, resource: str) -> Step:
         return next(step for step in self.steps if step.resource == resource)

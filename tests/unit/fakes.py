@@ -414,12 +414,13 @@ def agent_pod(
     )
 
 
-AGENT_SAYS = ("replace", "kube-proxy", "ready-not-switched")
-"""What real agents (1.20.2) said: switched; beside kube-proxy; `True` and Ready, but not in the kernel yet."""
-
-
 def agent_answers(command: Sequence[str], says: str = "replace", saves: str = "") -> ExecResult:
-    """What an agent's container prints for a command: two of cilium-dbg's from the samples, `saves` for iptables."""
+    """What an agent's container prints for a command: two of cilium-dbg's from the samples, `saves` for iptables.
+
+    Args:
+        says: what real agents (1.20.2) said: `replace` (switched), `kube-proxy` (beside it), `ready-not-switched`
+            (`True` and Ready, but not in the kernel yet).
+    """
     if command[:2] == ["cilium-dbg", "status"]:
         return ExecResult(sample(f"cilium-1.20.2-status-{says}.json"), "", 0)
     if command[:3] == ["cilium-dbg", "endpoint", "list"]:

@@ -54,11 +54,6 @@ class World(FakeApi):
             del self.objects[path]
         self.put(agent_pod(name, suffix=suffix, **{"hash_": "hash-2"} | pod))
 
-    def restart_at(self, *seconds: float) -> None:
-        """One agent after the other restarts, each at its second."""
-        for after, name in zip(seconds, NAMES, strict=True):
-            self.events[after] = lambda name=name: self.restart(name)
-
     def restart_all(self, **pod: Any) -> None:
         for name in NAMES:
             self.restart(name, **pod)
