@@ -81,7 +81,7 @@ def environment(toolchain: Toolchain, kubeconfig: Path, folder: Path) -> dict[st
     """
     state = folder / _STATE
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    first = (VENV / "bin", toolchain.pulumi.parent)
+    first = (VENV / "bin", toolchain.pulumi.parent, toolchain.helm.parent)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PULUMI_")}
     return kept | {
         "KUBECONFIG": str(kubeconfig),

@@ -46,7 +46,9 @@ class Stack:
         self._log = EventLog(_made(home) / "events")
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("PULUMI_", "KUBE"))}
         self._environment = ours | {
-            "PATH": f"{toolchain.pulumi.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "PATH": os.pathsep.join(
+                [str(toolchain.pulumi.parent), str(toolchain.helm.parent), os.environ.get("PATH", os.defpath)]
+            ),
             "PULUMI_HOME": str(toolchain.pulumi_home(home / "pulumi")),
             "PULUMI_BACKEND_URL": f"file://{_made(home / 'state')}",
             "PULUMI_CONFIG_PASSPHRASE": "nothing here is worth hiding",

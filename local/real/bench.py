@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # senders are ended then, too
     folder = clone.REAL / "ways" / time.strftime("%Y%m%d-%H%M%S")
     try:
-        toolchain = ensure([*PARTS, "helm"], _say)
+        toolchain = ensure(PARTS, _say)
         cluster = RealCluster(clone.REAL, toolchain, up.nodes(2, at_most=100))
         began = time.monotonic()
         found: dict[str, Legs] = {"program": {}, "manual": {}}

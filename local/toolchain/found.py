@@ -18,6 +18,7 @@ from local.toolchain.versions import Version
 _QUESTIONS = {
     "pulumi": ("version",),
     "kubectl": ("version", "--client", "--output=json"),
+    "helm": ("version", "--template", "{{.Version}}"),
 }
 _OTHERWISE = ("--version",)
 _SECONDS_TO_ANSWER = 20

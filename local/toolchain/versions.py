@@ -41,6 +41,7 @@ Range = tuple[Version, Version]
 SERVES: Final[dict[str, Range]] = {
     "pulumi": ((3, 246), (4,)),
     "kubectl": ((1, 30), (2,)),
+    "helm": ((3, 14), (4,)),
     "etcd": ((3, 5), (4,)),
     "kube-apiserver": ((1, 36), (1, 37)),
     "kube-controller-manager": ((1, 36), (1, 37)),

@@ -296,7 +296,9 @@ class Stack:
             if not key.startswith(("PULUMI_", "KUBE", "HELM_", "VIRTUAL_ENV", "KPR_"))
         }
         own = {
-            "PATH": f"{self._toolchain.pulumi.parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join(
+                [str(self._toolchain.pulumi.parent), str(self._toolchain.helm.parent), os.environ["PATH"]]
+            ),
             "HOME": str(self.folder / "person"),
             "TMPDIR": str(self.folder / "tmp"),
             "PULUMI_HOME": str(self._home),
