@@ -63,6 +63,8 @@ class KubeProxyReplacementArgs(TypedDict):
     """In `replace`: whether pods' open connections to ClusterIPs live through the switch-over. True."""
     timeout_seconds: NotRequired[pulumi.Input[int]]
     """Longest time without progress in a rollout, in seconds: 600."""
+    on_failure: NotRequired[pulumi.Input[str]]
+    """What a switch-over that fails leaves: `rollback` (kube-proxy back, then Cilium as it was) or `keep`."""
     verify: NotRequired[pulumi.Input[str]]
     """How far each run proves: `status`."""
 
@@ -330,6 +332,7 @@ def _order(
             image=its["image"],
             timeout=parsed.timeout_seconds,
             restart=tuple(its["restart"] or ()),
+            keep=parsed.on_failure == "keep",
         ).to_json()
 
     plain = {key: value for key, value in told.items() if key not in ("kubeconfig", "values")}

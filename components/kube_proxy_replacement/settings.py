@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 Mode = Literal["coexist", "replace"]
+OnFailure = Literal["rollback", "keep"]
 
 NAMES = (
     "mode", "apiServerHost", "apiServerPort", "ciliumVersion", "chart", "namespace", "releaseName", "kubeconfig",
-    "kubeContext", "values", "strategy", "loadBalancer", "hubble", "keepConnections", "timeoutSeconds", "verify",
+    "kubeContext", "values", "strategy", "loadBalancer", "hubble", "keepConnections", "timeoutSeconds", "onFailure",
+    "verify",
 )  # fmt: skip
 """Every setting's name; `Pulumi.yaml` declares each of them."""
 
@@ -56,6 +58,7 @@ class Settings:
         keep_connections: whether pods' open connections to ClusterIPs live through a switch-over; None where it isn't
             said, which is yes unless `values` says otherwise.
         timeout_seconds: longest time without progress.
+        on_failure: what a switch-over that fails leaves: the cluster as it was before, or all as it is.
     """
 
     mode: Mode
@@ -72,6 +75,7 @@ class Settings:
     hubble: bool = True
     keep_connections: bool | None = None
     timeout_seconds: int = 600
+    on_failure: OnFailure = "rollback"
 
 
 def parse(raw: Mapping[str, Any]) -> Settings:
@@ -95,6 +99,7 @@ def parse(raw: Mapping[str, Any]) -> Settings:
     mode = read("mode", _mode, "coexist")
     port = read("apiServerPort", _port, 0)
     timeout = read("timeoutSeconds", _whole_number(1, 86_400), 600)
+    on_failure = read("onFailure", _on_failure, "rollback")
     read("strategy", _strategy, "all-at-once")
     read("verify", _verify, "status")
     balancer = read("loadBalancer", _load_balancer, {})
@@ -113,6 +118,7 @@ def parse(raw: Mapping[str, Any]) -> Settings:
         hubble=read("hubble", _bool, True),
         keep_connections=read("keepConnections", _bool, None),
         timeout_seconds=int(timeout) if _is_number(timeout) else 600,
+        on_failure=cast(OnFailure, on_failure),
     )
     if reasons:
         raise SettingsError(reasons)
@@ -149,6 +155,12 @@ def _mode(value: Any) -> str | None:
     if value in ("coexist", "replace"):
         return None
     return f"{value!r} isn't coexist (kube-proxy routes Services) or replace (Cilium does)."
+
+
+def _on_failure(value: Any) -> str | None:
+    if value in ("rollback", "keep"):
+        return None
+    return f"{value!r} isn't rollback (a switch-over that fails is undone) or keep (it stops there, for a look)."
 
 
 def _strategy(value: Any) -> str | None:

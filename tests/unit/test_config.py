@@ -46,6 +46,7 @@ def test_every_setting_arrives_under_its_argument_s_name_and_as_its_type() -> No
         hubble="false",
         keepConnections="false",
         timeoutSeconds="30",
+        onFailure="keep",
         verify="status",
     )
     assert given == {
@@ -64,6 +65,7 @@ def test_every_setting_arrives_under_its_argument_s_name_and_as_its_type() -> No
         "hubble": False,
         "keep_connections": False,
         "timeout_seconds": 30,
+        "on_failure": "keep",
         "verify": "status",
     }
     assert len(given) == len(NAMES)

@@ -8,7 +8,7 @@ import pytest
 
 from kube_proxy_replacement.cluster import record
 from kube_proxy_replacement.cluster.errors import ApiError, ProcedureError
-from kube_proxy_replacement.cluster.record import Record, bare
+from kube_proxy_replacement.cluster.record import Failed, Record, bare
 
 from .fakes import FakeApi, config_map, daemon_set, forbidden, kubeadm_objects
 
@@ -40,6 +40,7 @@ class TestRoundTrip:
             Record(cluster="uid-a", release="kube-system/cilium"),
             replace(FULL, daemonset=None),
             replace(FULL, configmap=None),
+            replace(FULL, failed=Failed("2026-11-23T14:00:00Z", "replace", "n1: «no»", True)),
             replace(FULL, kubeadm=None, uncleaned=frozenset()),
             replace(FULL, daemonset=bare(odd(REAL["daemonset"])), configmap=bare(odd(REAL["configmap"]))),
             replace(FULL, configmap=bare(config_map("kube-proxy", **{"config.conf": "a: 1\r\n\tb"}))),

@@ -35,6 +35,7 @@ class TestDefaults:
             hubble=True,
             keep_connections=None,
             timeout_seconds=600,
+            on_failure="rollback",
         )
 
     @pytest.mark.parametrize("nothing", [None, "", 0, 0.0, {}, []])
@@ -68,6 +69,7 @@ class TestValues:
             "hubble": False,
             "keepConnections": True,
             "timeoutSeconds": 30,
+            "onFailure": "keep",
             "strategy": "all-at-once",
             "verify": "status",
         }
@@ -86,6 +88,7 @@ class TestValues:
             hubble=False,
             keep_connections=True,
             timeout_seconds=30,
+            on_failure="keep",
         )
 
     def test_numbers_may_come_as_floats_as_pulumi_sends_them(self) -> None:
@@ -132,6 +135,7 @@ class TestRefusals:
             ("timeoutSeconds", -5, "1 to 86400"),
             ("timeoutSeconds", 86_401, "1 to 86400"),
             ("timeoutSeconds", 1.5, "1 to 86400"),
+            ("onFailure", "undo", "rollback (a switch-over that fails is undone) or keep"),
             ("ciliumVersion", "1.18", "1.18.6"),
             ("ciliumVersion", "latest", "1.18.6"),
             ("ciliumVersion", "1.18.6 ; reboot", "1.18.6"),

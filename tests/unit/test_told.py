@@ -19,6 +19,7 @@ ORDER = Order(
     timeout=600,
     restart=("uid-1", "uid-2"),
     server="https://192.0.2.10:6443",
+    keep=True,
 )
 FIRST = {"cluster", "mode", "namespace", "release", "host", "port", "image", "timeout"}
 """The fields that there were from the first; states hold orders without any other."""
@@ -35,6 +36,11 @@ def test_there_and_back() -> None:
 
 def test_every_field_travels() -> None:
     assert set(written()) == {field.name for field in fields(Order)}
+
+
+def test_what_came_later_does_not_change_the_text_of_an_order_that_does_not_need_it() -> None:
+    # the text is in states: a changed one is an update of every Command
+    assert "keep" not in json.loads(replace(ORDER, keep=False).to_json())
 
 
 def test_text_that_a_shell_or_json_would_take_for_its_own() -> None:
@@ -63,7 +69,7 @@ def test_an_order_from_before_a_field_was_there_is_read(field: str) -> None:
 
 def test_an_order_with_the_first_fields_alone_is_read() -> None:
     order = Order.from_json(json.dumps({key: value for key, value in written().items() if key in FIRST}))
-    assert order == replace(ORDER, restart=(), server="")
+    assert order == replace(ORDER, restart=(), server="", keep=False)
 
 
 def test_a_null_for_the_agents_to_restart_is_none_of_them() -> None:

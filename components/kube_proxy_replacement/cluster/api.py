@@ -45,6 +45,10 @@ class Api:
         patience: seconds for which requests are repeated while there is no answer.
     """
 
+    kubeconfig: str | None = None
+    context: str | None = None
+    """What `connect` was given: for a program that is to work on the same cluster (see `helm`)."""
+
     def __init__(self, client: ApiClient, *, patience: float = DEFAULT_PATIENCE) -> None:
         self._client = client
         self._patience = patience
@@ -57,9 +61,11 @@ class Api:
         """Raises KubeconfigError with what is missing. Doesn't talk to the API server yet."""
         configuration = credentials.load(kubeconfig, context)
         try:
-            return cls(ApiClient(configuration), patience=patience)
+            api = cls(ApiClient(configuration), patience=patience)
         except credentials.UNUSABLE as error:
             raise KubeconfigError(f"The kubeconfig can't be used: {credentials.harmless(error)}") from None
+        api.kubeconfig, api.context = kubeconfig, context
+        return api
 
     @property
     def server(self) -> str:

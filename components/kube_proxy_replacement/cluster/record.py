@@ -32,6 +32,23 @@ _VOLATILE_ANNOTATIONS = ("deprecated.daemonset.template.generation",)
 
 
 @dataclass(frozen=True)
+class Failed:
+    """The last run that failed on this cluster.
+
+    Attributes:
+        at: when, RFC 3339 in UTC.
+        mode: where it went.
+        reason: its error's first words.
+        rolled_back: whether kube-proxy and Cilium are again as they were before it.
+    """
+
+    at: str
+    mode: str
+    reason: str
+    rolled_back: bool
+
+
+@dataclass(frozen=True)
 class Record:
     """What is remembered in the cluster.
 
@@ -44,6 +61,7 @@ class Record:
             joined later never had any.
         release: `NAMESPACE/NAME` of the Helm release that is this stack's.
         done: the mode in which the last run came to its end, "" where one is under way or was stopped.
+        failed: what the last run failed on, None where it didn't.
     """
 
     cluster: str
@@ -53,6 +71,7 @@ class Record:
     configmap: Object | None = None
     kubeadm: dict[str, str] | None = None
     uncleaned: frozenset[str] = field(default_factory=frozenset)
+    failed: Failed | None = None
 
     @property
     def had_kube_proxy(self) -> bool:
@@ -113,13 +132,26 @@ def bare(item: Object) -> Object:
 
 def _data(record: Record) -> dict[str, str]:
     data = {
-        "record.json": _json({"cluster": record.cluster, "release": record.release, "done": record.done}),
+        "record.json": _json(_head(record)),
         "daemonset.json": _json(record.daemonset),
         "configmap.json": _json(record.configmap),
         "kubeadm.json": _json(record.kubeadm),
         "uncleaned.json": _json(sorted(record.uncleaned)),
     }
     return {**data, "sha256": _digest(data)}
+
+
+def _head(record: Record) -> dict[str, Any]:
+    head: dict[str, Any] = {"cluster": record.cluster, "release": record.release, "done": record.done}
+    if record.failed:
+        its = record.failed
+        head["failed"] = {"at": its.at, "mode": its.mode, "reason": its.reason, "rolledBack": its.rolled_back}
+    return head
+
+
+def _failed(head: Mapping[str, Any]) -> Failed | None:
+    its = head.get("failed")
+    return Failed(its["at"], its["mode"], its["reason"], its["rolledBack"]) if its else None
 
 
 def _parse(data: Mapping[str, str]) -> Record:
@@ -141,6 +173,7 @@ def _parse(data: Mapping[str, str]) -> Record:
         configmap=json.loads(kept["configmap.json"]),
         kubeadm=json.loads(kept["kubeadm.json"]),
         uncleaned=frozenset(json.loads(kept["uncleaned.json"])),
+        failed=_failed(head),
     )
 
 

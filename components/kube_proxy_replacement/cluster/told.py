@@ -18,6 +18,7 @@ class Order:
         image: the agent's image, for the pods that ask for the API server where no agent runs yet.
         timeout: seconds without progress.
         restart: UIDs of agents to restart by name.
+        keep: whether a switch-over that fails is left as it is; else it is rolled back.
     """
 
     cluster: str
@@ -30,9 +31,14 @@ class Order:
     timeout: int
     restart: tuple[str, ...] = ()
     server: str = ""
+    keep: bool = False
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+        """What came later is left out where it isn't set: an order that says the same stays the same text."""
+        told = asdict(self)
+        if not self.keep:
+            del told["keep"]
+        return json.dumps(told, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Order:
