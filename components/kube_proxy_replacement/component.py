@@ -65,6 +65,8 @@ class KubeProxyReplacementArgs(TypedDict):
     """Longest time without progress in a rollout, in seconds: 600."""
     on_failure: NotRequired[pulumi.Input[str]]
     """What a switch-over that fails leaves: `rollback` (kube-proxy back, then Cilium as it was) or `keep`."""
+    skip_checks: NotRequired[pulumi.Input[list[str]]]
+    """Names of checks whose «no» is taken as seen: `managed-by`, `distribution`, `other-network`."""
     verify: NotRequired[pulumi.Input[str]]
     """How far each run proves: `status`."""
 

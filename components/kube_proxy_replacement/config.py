@@ -8,6 +8,7 @@ from typing import Any, cast
 import pulumi
 
 from . import settings
+from .cluster import checks
 from .component import KubeProxyReplacementArgs
 
 _NEAR = 0.75
@@ -17,6 +18,7 @@ _SHAPES = {
     "values": "it takes Helm values by their names, such as values.bpf.masquerade.",
     "loadBalancer": "it takes mode, algorithm, acceleration and sessionAffinity.",
 }
+_LIST = f"it takes a list of names of checks ({', '.join(checks.NAMES)})."
 
 
 def arguments(config: pulumi.Config) -> KubeProxyReplacementArgs:
@@ -68,6 +70,11 @@ def _value(config: pulumi.Config, name: str) -> Any:
             value = config.get_object(name)
             if value and not isinstance(value, dict):
                 raise pulumi.RunError(f"{name}: {value!r} isn't an object; {_SHAPES[name]}")
+            return value
+        if name == "skipChecks":
+            value = config.get_object(name) if config.get(name) else None
+            if value and not isinstance(value, list):
+                raise pulumi.RunError(f"{name}: {value!r} isn't a list; {_LIST}")
             return value
         if name in ("apiServerPort", "timeoutSeconds"):
             return config.get_int(name)

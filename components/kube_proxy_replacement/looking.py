@@ -16,9 +16,12 @@ from . import chart, notes
 from .cluster import (
     address,
     agents,
+    checks,
     cni,
+    controllers,
     distribution,
     drift,
+    foreign_cilium,
     helm_release,
     identity,
     ipvs,
@@ -31,6 +34,7 @@ from .cluster import (
 )
 from .cluster.address import ApiServerAddress
 from .cluster.api import Api
+from .cluster.checks import Refusal
 from .cluster.errors import ApiError, ProcedureError
 from .cluster.services import ServiceTable, joined
 from .settings import Settings, SettingsError, parse
@@ -188,6 +192,8 @@ class _Look:
         self.begun = before.get("mode") == settings.mode
         ended = self.record.done == settings.mode if self.record else self.release is not None
         self.steady = self.begun and ended
+        self.skipped: list[str] = []
+        self.contested: Refusal | None = None
 
     def found(self) -> Found:
         self._namespace_says_no()
@@ -198,6 +204,8 @@ class _Look:
         self._open_connections_say_no()
         its_address = self._address()
         wrong = self._drift() if self.begun else drift.NOTHING
+        if wrong.findings:
+            self._demand(self.contested)
         mark = wrong.mark or self.before.get("mark") or ""
         if self.begun and not self.steady:
             # what a stopped run left half-way isn't a finding; but an agent that no rollout will restart is restarted
@@ -216,7 +224,8 @@ class _Look:
             findings=list(wrong.findings),
             unreadable=sorted(wrong.unreadable),
             restart=list(wrong.restart),
-            notes=([] if self.steady else self._notes(its_address, fresh))
+            notes=self.skipped
+            + ([] if self.steady else self._notes(its_address, fresh))
             + ([effect] if (effect := self._keeping_changes()) else [])
             + [f"{node}: its agent can't be read ({why})" for node, why in sorted(wrong.unreadable.items())],
         )
@@ -278,33 +287,39 @@ class _Look:
             )
         if self.settings.mode == "replace" and (self.proxy.present or not self.record):
             reason = distribution.refusal(distribution.read(self.api), self.proxy.daemonset)
-            if reason:
-                raise ProcedureError(reason)
+            self._demand(Refusal(reason, "distribution") if reason else None)
+            self._demand(controllers.refusal([self.proxy.daemonset, self.proxy.configmap]))
             if reason := ipvs.refusal(self.api, self.proxy, self.settings.namespace, self.services):
                 raise ProcedureError(reason)
 
     def _other_network_says_no(self) -> None:
         reason = cni.refusal(cni.serving_cni(self.daemonsets, self.node_items), self.settings.values)
-        if reason:
-            raise ProcedureError(reason)
+        self._demand(Refusal(reason, "other-network") if reason else None)
 
     def _foreign_cilium_says_no(self) -> None:
         own = f"{self.settings.namespace}/{self.settings.release_name}"
-        others = [name for name in helm_release.ciliums(self.api) if name != own]
-        if others:
-            what = ", ".join(
-                f"the Helm release {name}" if name.split("/")[1] else f"one in namespace {name[:-1]}, not by Helm"
-                for name in others
-            )
-            raise ProcedureError(
-                f"Cilium is already on this cluster: {what}. This stack's release is {own} (settings namespace and "
-                f"releaseName). {_NOT_OURS}"
-            )
+        no = foreign_cilium.refusal(
+            self.api,
+            self.daemonsets,
+            namespace=self.settings.namespace,
+            release_name=self.settings.release_name,
+            release=self.release,
+            ours=self.ours,
+        )
+        if self.ours and self.steady and no and no.check:
+            self.contested = no  # only where something would have to be mended it is a fight
+        else:
+            self._demand(no)
         if self.release and not self.ours:
             raise ProcedureError(
                 f"The Helm release {own} (chart {self.release.version}, revision {self.release.revision}) isn't this "
                 f"stack's: someone else's Helm runs this Cilium. {_NOT_OURS}"
             )
+
+    def _demand(self, refusal: Refusal | None) -> None:
+        """Raises ProcedureError with the refusal, unless the settings skip its check: then the preview tells it."""
+        if told := checks.demand(refusal, self.settings.skip_checks):
+            self.skipped.append(told)
 
     def _open_connections_say_no(self) -> None:
         effect = self._keeping_changes()
@@ -377,7 +392,7 @@ class _Look:
             "masqueraded": self.configured.get("enable-bpf-masquerade") == "true",
         }
         if self.settings.mode == "replace":
-            owner = distribution.warning(self.proxy.daemonset) if self.proxy.daemonset else None
+            owner = controllers.warning(self.proxy.daemonset) if self.proxy.daemonset else None
             return (
                 ([owner] if owner else [])
                 + ([ipvs.NOTE] if self.proxy.mode == "ipvs" else [])

@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from .cluster import checks
+
 Mode = Literal["coexist", "replace"]
 OnFailure = Literal["rollback", "keep"]
 
 NAMES = (
     "mode", "apiServerHost", "apiServerPort", "ciliumVersion", "chart", "namespace", "releaseName", "kubeconfig",
     "kubeContext", "values", "strategy", "loadBalancer", "hubble", "keepConnections", "timeoutSeconds", "onFailure",
-    "verify",
+    "skipChecks", "verify",
 )  # fmt: skip
 """Every setting's name; `Pulumi.yaml` declares each of them."""
 
@@ -59,6 +61,7 @@ class Settings:
             said, which is yes unless `values` says otherwise.
         timeout_seconds: longest time without progress.
         on_failure: what a switch-over that fails leaves: the cluster as it was before, or all as it is.
+        skip_checks: names of the checks whose «no» is taken as seen.
     """
 
     mode: Mode
@@ -76,6 +79,7 @@ class Settings:
     keep_connections: bool | None = None
     timeout_seconds: int = 600
     on_failure: OnFailure = "rollback"
+    skip_checks: tuple[str, ...] = ()
 
 
 def parse(raw: Mapping[str, Any]) -> Settings:
@@ -102,6 +106,7 @@ def parse(raw: Mapping[str, Any]) -> Settings:
     on_failure = read("onFailure", _on_failure, "rollback")
     read("strategy", _strategy, "all-at-once")
     read("verify", _verify, "status")
+    skipped = read("skipChecks", _skip_checks, [])
     balancer = read("loadBalancer", _load_balancer, {})
     settings = Settings(
         mode=cast(Mode, mode),
@@ -119,6 +124,7 @@ def parse(raw: Mapping[str, Any]) -> Settings:
         keep_connections=read("keepConnections", _bool, None),
         timeout_seconds=int(timeout) if _is_number(timeout) else 600,
         on_failure=cast(OnFailure, on_failure),
+        skip_checks=tuple(skipped) if isinstance(skipped, list) else (),
     )
     if reasons:
         raise SettingsError(reasons)
@@ -218,6 +224,18 @@ def _matching(pattern: re.Pattern[str], what: str) -> Callable[[Any], str | None
 def _kubeconfig(value: Any) -> str | None:
     # never quoted: it holds credentials
     return None if isinstance(value, str) else "isn't text; it takes a kubeconfig's whole content."
+
+
+def _skip_checks(value: Any) -> str | None:
+    names = ", ".join(checks.NAMES)
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        return f"{value!r} isn't a list of names of checks; they are {names}."
+    for name in value:
+        if name not in checks.NAMES:
+            near = difflib.get_close_matches(name, checks.NAMES, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"those that can be skipped are {names}."
+            return f"there is no check {name!r} that can be skipped; {hint}"
+    return None
 
 
 def _load_balancer(value: Any) -> str | None:

@@ -47,6 +47,7 @@ def test_every_setting_arrives_under_its_argument_s_name_and_as_its_type() -> No
         keepConnections="false",
         timeoutSeconds="30",
         onFailure="keep",
+        skipChecks=json.dumps(["managed-by"]),
         verify="status",
     )
     assert given == {
@@ -66,6 +67,7 @@ def test_every_setting_arrives_under_its_argument_s_name_and_as_its_type() -> No
         "keep_connections": False,
         "timeout_seconds": 30,
         "on_failure": "keep",
+        "skip_checks": ["managed-by"],
         "verify": "status",
     }
     assert len(given) == len(NAMES)
@@ -150,6 +152,9 @@ class TestKubeconfig:
         ("loadBalancer", "dsr"),
         ("loadBalancer", '"dsr"'),
         ("loadBalancer", "[1]"),
+        ("skipChecks", "managed-by"),
+        ("skipChecks", '{"managed-by": true}'),
+        ("skipChecks", '["managed"]'),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_refused_by_its_setting_s_name(name: str, value: str) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kube_proxy_replacement.cluster.distribution import Distribution, detect, read, refusal, warning
+from kube_proxy_replacement.cluster.distribution import Distribution, detect, read, refusal
 
 from .fakes import FakeApi, config_map, daemon_set, forbidden, node
 
@@ -161,24 +161,3 @@ def test_only_eks_itself_counts_as_eks() -> None:
 def test_what_akss_addon_manager_owns_comes_back(labels: dict[str, str]) -> None:
     text = refusal(Distribution("aks", "x"), daemon_set("kube-proxy", labels=labels)) or ""
     assert "az aks update --kube-proxy-config" in text
-
-
-def test_an_addon_manager_elsewhere_puts_it_back_too() -> None:
-    owned = daemon_set("kube-proxy", labels={"addonmanager.kubernetes.io/mode": "EnsureExists"})
-    text = refusal(Distribution("unknown", ""), owned) or ""
-    assert "addonmanager.kubernetes.io/mode=EnsureExists" in text
-
-
-@pytest.mark.parametrize(
-    ("mark", "owner"),
-    [
-        ("argocd.argoproj.io/tracking-id", "Argo CD"),
-        ("kustomize.toolkit.fluxcd.io/name", "Flux"),
-        ("meta.helm.sh/release-name", "Helm"),
-        ("objectset.rio.cattle.io/owner-name", "Rancher"),
-    ],
-)
-def test_other_owners_are_a_warning(mark: str, owner: str) -> None:
-    assert owner in (warning(daemon_set("kube-proxy", annotations={mark: "x"})) or "")
-    assert owner in (warning(daemon_set("kube-proxy", labels={mark: "x"})) or "")
-    assert warning(KUBE_PROXY) is None

@@ -12,7 +12,7 @@ from kube_proxy_replacement.cluster import helm_release
 from kube_proxy_replacement.cluster.errors import ApiError
 from kube_proxy_replacement.cluster.helm_release import HelmRelease
 
-from .fakes import FakeApi, daemon_set, forbidden, made
+from .fakes import FakeApi, forbidden, made
 
 CONFIG = {"kube-proxy-replacement": "true", "cluster-id": "0", "enable-ipv6": "false", "long": "a b\nc: d\n---\ne"}
 
@@ -118,23 +118,3 @@ class TestFind:
         api.errors["LIST", path] = forbidden(path)
         with pytest.raises(ApiError, match="403"):
             helm_release.find(api, "kube-system", "cilium")
-
-
-class TestCiliums:
-    def agents(self, namespace: str, release: str = "", of: str = "") -> dict[str, Any]:
-        notes = {"meta.helm.sh/release-name": release, "meta.helm.sh/release-namespace": of} if release else {}
-        return daemon_set("cilium", namespace=namespace, annotations=notes)
-
-    def test_by_its_agents_annotations(self) -> None:
-        api = FakeApi().put(self.agents("kube-system", "mesh", "network"))
-        assert helm_release.ciliums(api) == ["network/mesh"]
-
-    def test_one_that_helm_does_not_run_is_told_by_its_namespace(self) -> None:
-        assert helm_release.ciliums(FakeApi().put(self.agents("kube-system"))) == ["kube-system/"]
-
-    def test_every_one_on_the_cluster(self) -> None:
-        api = FakeApi().put(self.agents("b", "two", "b"), self.agents("a", "one", "a"))
-        assert helm_release.ciliums(api) == ["a/one", "b/two"]
-
-    def test_other_daemon_sets_are_none(self) -> None:
-        assert helm_release.ciliums(FakeApi().put(daemon_set("kube-proxy"), daemon_set("cilium-envoy"))) == []

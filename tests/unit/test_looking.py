@@ -302,6 +302,45 @@ class TestKubeProxy:
         assert any("no kube-proxy" in note for note in found.notes)
 
 
+class TestSkippedChecks:
+    """Each is said in the preview, in every one, and the run goes on."""
+
+    def told(self, found: Found, check: str) -> str:
+        (note,) = [note for note in found.notes if note.startswith(f"skipChecks, {check}: ")]
+        assert "othing was changed" not in note
+        return note
+
+    def test_kube_proxy_s_owner(self, world: World, look: Look) -> None:
+        label = {"addonmanager.kubernetes.io/mode": "Reconcile"}
+        world.objects[kube_proxy.DAEMONSET]["metadata"]["labels"] = label
+        assert "write managed-by into skipChecks" in refused(lambda: look("replace"))
+        assert "add-on manager" in self.told(look("replace", skipChecks=["managed-by"]), "managed-by")
+        assert not any("add-on manager" in note for note in look("coexist").notes)
+
+    def test_the_distribution(self, world: World, look: Look) -> None:
+        world.put(node("n1", version="v1.30.4+rke2r1", cidrs=("10.244.1.0/24",)))
+        assert "write distribution into skipChecks" in refused(lambda: look("replace"))
+        assert "RKE2" in self.told(look("replace", skipChecks=["distribution"]), "distribution")
+
+    def test_another_network(self, world: World, look: Look) -> None:
+        world.put(daemon_set("kube-flannel-ds", namespace="kube-flannel"))
+        assert "write other-network into skipChecks" in refused(look)
+        assert "Flannel" in self.told(look(skipChecks=["other-network"]), "other-network")
+
+    def test_another_s_name_skips_nothing(self, world: World, look: Look) -> None:
+        world.put(daemon_set("kube-flannel-ds", namespace="kube-flannel"))
+        assert "Flannel" in refused(lambda: look(skipChecks=["managed-by", "distribution"]))
+
+    def test_nothing_skips_a_cilium_that_helm_would_not_install_over(self, world: World, look: Look) -> None:
+        world.put(agents_daemon_set())
+        assert "skipChecks" not in refused(lambda: look(skipChecks=["managed-by"]))
+
+    def test_it_is_told_while_nothing_changes_too(self, world: World, look: Look) -> None:
+        world.ran("coexist")
+        world.put(daemon_set("kube-flannel-ds", namespace="kube-flannel"))
+        self.told(look(before=before(), skipChecks=["other-network"]), "other-network")
+
+
 class TestForeign:
     def foreign(self, world: World, its_namespace: str = "kube-system", name: str = "cilium") -> None:
         owner = daemon_set(
@@ -334,7 +373,34 @@ class TestForeign:
 
     def test_one_that_helm_does_not_run_is_refused(self, world: World, look: Look) -> None:
         world.put(agents_daemon_set())
-        assert "namespace kube-system, not by Helm" in refused(look)
+        said = refused(look)
+        assert "DaemonSet kube-system/cilium" in said
+        assert "not by Helm" in said
+
+    def contested(self, world: World) -> None:
+        """Flux works on our release."""
+        path = "/apis/apps/v1/namespaces/kube-system/daemonsets/cilium"
+        world.objects[path]["metadata"]["labels"] = {"k8s-app": "cilium", "helm.toolkit.fluxcd.io/name": "net"}
+
+    def test_a_controller_s_hand_on_ours_is_no_fight_while_nothing_is_to_be_mended(
+        self, world: World, look: Look
+    ) -> None:
+        world.ran("coexist")
+        self.contested(world)
+        assert look(before=before()).findings == []
+
+    def test_it_is_one_where_something_would_be_mended(self, world: World, look: Look) -> None:
+        world.ran("coexist")
+        self.contested(world)
+        world.objects[CONFIG]["data"]["kube-proxy-replacement"] = "partial"
+        said = refused(lambda: look(before=before()))
+        assert "Flux" in said
+        assert "managed-by" in said
+
+    def test_it_is_one_where_the_mode_is_to_change(self, world: World, look: Look) -> None:
+        world.ran("coexist")
+        self.contested(world)
+        assert "Flux" in refused(lambda: look("replace", before=before()))
 
     def test_our_own_is_not_refused(self, world: World, look: Look) -> None:
         world.ran("coexist")

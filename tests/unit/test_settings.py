@@ -36,6 +36,7 @@ class TestDefaults:
             keep_connections=None,
             timeout_seconds=600,
             on_failure="rollback",
+            skip_checks=(),
         )
 
     @pytest.mark.parametrize("nothing", [None, "", 0, 0.0, {}, []])
@@ -70,6 +71,7 @@ class TestValues:
             "keepConnections": True,
             "timeoutSeconds": 30,
             "onFailure": "keep",
+            "skipChecks": ["managed-by", "distribution"],
             "strategy": "all-at-once",
             "verify": "status",
         }
@@ -89,6 +91,7 @@ class TestValues:
             keep_connections=True,
             timeout_seconds=30,
             on_failure="keep",
+            skip_checks=("managed-by", "distribution"),
         )
 
     def test_numbers_may_come_as_floats_as_pulumi_sends_them(self) -> None:
@@ -232,3 +235,21 @@ def test_pulumi_yaml_has_the_defaults_that_the_program_has() -> None:
     defaults = {name: its["default"] for name, its in declared.items() if "default" in its}
     assert set(declared) - set(defaults) == {"mode"}
     assert parse({"mode": "replace", **defaults}) == parse({"mode": "replace"})
+
+
+class TestSkippedChecks:
+    def test_a_check_that_does_not_exist_is_refused_with_the_nearest(self) -> None:
+        (reason,) = refused(skipChecks=["managed-by", "other-networks"])
+        assert "skipChecks: there is no check 'other-networks'" in reason
+        assert "did you mean other-network?" in reason
+
+    @pytest.mark.parametrize("name", ["ipvs", "everything", ""])
+    def test_one_that_nothing_skips_is_refused_with_those_that_can_be(self, name: str) -> None:
+        (reason,) = refused(skipChecks=[name])
+        for each in ("managed-by", "distribution", "other-network"):
+            assert each in reason
+
+    @pytest.mark.parametrize("value", ["managed-by", [1], {"managed-by": True}])
+    def test_what_is_no_list_of_names_is_refused(self, value: Any) -> None:
+        (reason,) = refused(skipChecks=value)
+        assert "isn't a list of names" in reason

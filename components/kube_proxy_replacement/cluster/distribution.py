@@ -98,32 +98,6 @@ def refusal(distribution: Distribution, kube_proxy: Object | None) -> str | None
             'Turn it off in AKS: `az aks update --kube-proxy-config FILE` with {"enabled": false} (preview '
             "feature KubeProxyConfigurationPreview, clusters with --network-plugin none).",
         )
-    if _ADDON_MANAGER in labels:
-        return (
-            f"kube-proxy's DaemonSet has the label {_ADDON_MANAGER}={labels[_ADDON_MANAGER]}: the cluster's "
-            "add-on manager puts it back when it is deleted. Nothing was changed. Take kube-proxy's manifest "
-            "out of the add-on manager's folder on the control plane nodes first (/etc/kubernetes/addons)."
-        )
-    return None
-
-
-def warning(kube_proxy: Object) -> str | None:
-    """Who else may put the DaemonSet back: Helm, Argo CD or Flux, by the marks they leave on what they own."""
-    marks = {**_labels(kube_proxy), **(kube_proxy["metadata"].get("annotations") or {})}
-    owners = {
-        "argocd.argoproj.io/tracking-id": "Argo CD",
-        "argocd.argoproj.io/instance": "Argo CD",
-        "kustomize.toolkit.fluxcd.io/name": "Flux",
-        "helm.toolkit.fluxcd.io/name": "Flux",
-        "meta.helm.sh/release-name": "Helm",
-        "objectset.rio.cattle.io/owner-name": "Rancher's deploy controller",
-    }
-    for mark, owner in owners.items():
-        if mark in marks:
-            return (
-                f"kube-proxy's DaemonSet is owned by {owner} ({mark}={marks[mark]}), which may put it back. "
-                "Take it out there too."
-            )
     return None
 
 

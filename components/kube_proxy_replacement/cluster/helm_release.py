@@ -85,16 +85,6 @@ def exists(api: Api, namespace: str, name: str) -> bool:
     return bool(api.get(f"/api/v1/namespaces/{namespace}/secrets", labelSelector=labels, limit="1").get("items"))
 
 
-def ciliums(api: Api) -> list[str]:
-    """Every release of the chart cilium on the cluster, as `NAMESPACE/NAME`, by its agents' DaemonSet."""
-    found = set()
-    for item in api.list("/apis/apps/v1/daemonsets", labelSelector="k8s-app=cilium"):
-        notes = item["metadata"].get("annotations") or {}
-        owner = notes.get("meta.helm.sh/release-namespace"), notes.get("meta.helm.sh/release-name")
-        found.add("/".join(owner) if all(owner) else f"{item['metadata']['namespace']}/")  # type: ignore[arg-type]
-    return sorted(found)
-
-
 def _newest(api: Api, namespace: str, name: str) -> Object | None:
     items = api.list(f"/api/v1/namespaces/{namespace}/secrets", labelSelector=f"owner=helm,name={name}")
     return max(items, key=lambda item: int(item["metadata"]["labels"]["version"]), default=None)
