@@ -94,6 +94,20 @@ class EmbeddedCluster:
         """End what was started, and nothing else. What the cluster held stays in its folder."""
         ending.stop(self._layout.folder, report)
 
+    def kill(self, *names: str) -> None:
+        """End programs of the cluster by SIGKILL, all of them where none is named, as when the power goes."""
+        self._processes.kill(names or ending.NAMES)
+
+    def revive(self) -> None:
+        """Start the API server again after it was killed, and return when it is ready; the others go on with it.
+
+        After `kill()` of all of them, `start` it is.
+        """
+        ports, pki = Ports.load(self._layout.settings), Pki(self._layout.pki)
+        commands = Commands(self._programs, self._layout, ports, pki, self._nodes)
+        self._processes.start("kube-apiserver", commands.kube_apiserver())
+        self._wait("the API server is ready", self._admin(ports, pki).is_ready, _CONTROL_PLANE_SECONDS)
+
     def remove(self, report: Report = print) -> None:
         """Stop, and remove the folder with all that the cluster held."""
         ending.remove(self._layout.folder, report)
@@ -116,7 +130,7 @@ class EmbeddedCluster:
         report(f"Starting etcd and the API server on {commands.server} …")
         self._processes.start("etcd", commands.etcd())
         self._processes.start("kube-apiserver", commands.kube_apiserver())
-        api = Api(ports.api_server, pki, pki.client("super-admin", "kubernetes-super-admin", "system:masters"))
+        api = self._admin(ports, pki)
         self._wait("the API server is ready", api.is_ready, _CONTROL_PLANE_SECONDS)
         admin = pki.client("admin", "kubernetes-admin", "kubeadm:cluster-admins")
         kubeconfig.write(self.kubeconfig, f"https://{commands.server}", "kubernetes-admin", pki, admin)
@@ -126,6 +140,9 @@ class EmbeddedCluster:
         self._processes.start("node-simulator", commands.node_simulator())
         self._processes.start("kwok", commands.kwok())
         return api
+
+    def _admin(self, ports: Ports, pki: Pki) -> Api:
+        return Api(ports.api_server, pki, pki.client("super-admin", "kubernetes-super-admin", "system:masters"))
 
     def _fill(self, api: Api, report: Report) -> None:
         """Create what a cluster of kubeadm's holds, and wait until all of it runs."""

@@ -117,6 +117,13 @@ class Processes:
             record.unlink()
         return killed
 
+    def kill(self, names: Collection[str]) -> None:
+        """End some with no chance to clear up, and return when they are gone; they stay noted."""
+        chosen = [process for process in self.running() if process.name in names]
+        for process in chosen:
+            process.signal(signal.SIGKILL)
+        self._left_after(chosen, _KILL_SECONDS)
+
     def end_only(self, name: str) -> None:
         """End one, and forget it."""
         chosen = [process for process in self.running() if process.name == name]

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import yaml
 
@@ -288,6 +288,18 @@ class Stack:
         RUNS.append(run)
         return run
 
+    def popen(self, arguments: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+        """A Pulumi command that goes on beside the test, never interactive, in a session of its own."""
+        return subprocess.Popen(
+            self._within([str(self._toolchain.pulumi), *arguments, "--non-interactive", "--color", "never"]),
+            cwd=self.project,
+            env=self.environ(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
     def environ(self) -> dict[str, str]:
         """What the engine gets: the machine's environment without anybody's Pulumi, Helm or Kubernetes."""
         kept = {
@@ -542,12 +554,34 @@ class Cluster:
         with self._embedded.audit_log.open("rb") as stream:
             stream.seek(since)
             text = stream.read() if until is None else stream.read(until - since)
-        entries: dict[str, Entry] = {}
-        for line in text.splitlines():
-            raw = json.loads(line)
-            if not raw.get("userAgent", "").startswith((_AGENT, "kubectl")):
-                entries[raw["auditID"]] = _entry(raw)  # an exec is there twice: when it begins, and when it ends
+        # an exec is there twice: when it begins, and when it ends
+        entries = {raw["auditID"]: _entry(raw) for raw in _others(text.splitlines())}
         return sorted(entries.values(), key=lambda entry: entry.began)
+
+    def follow(self) -> Callable[[], list[Entry]]:
+        """From now on: what has come into the audit log since the last call. A request is there before its answer."""
+        stream, rest = self._embedded.audit_log.open("rb"), b""
+        stream.seek(0, os.SEEK_END)
+
+        def more() -> list[Entry]:
+            nonlocal rest
+            *lines, rest = (rest + stream.read()).split(b"\n")
+            return [_entry(raw) for raw in _others(lines)]
+
+        return more
+
+    # What happens to it
+
+    def without_api_server(self, seconds: float) -> None:
+        """Its API server is killed, and starts again after some seconds."""
+        self._embedded.kill("kube-apiserver")
+        time.sleep(seconds)  # that it takes long is what is tried
+        self._embedded.revive()
+
+    def power_cut(self) -> None:
+        """All of it is killed at once, and started again: its nodes are rebooted."""
+        self._embedded.kill()
+        self._embedded.start(self.said.append)
 
     # The connection
 
@@ -602,6 +636,13 @@ def _collections(get: Callable[[str], Object]) -> Iterator[tuple[str, str]]:
             if "list" in resource["verbs"]:
                 kind = resource["kind"]
                 yield f"{root}/{resource['name']}", f"{kind}.{group}" if group else kind
+
+
+def _others(lines: Iterable[bytes]) -> Iterator[Object]:
+    """The audit log's lines, without what the tests do themselves."""
+    for raw in map(json.loads, lines):
+        if not raw.get("userAgent", "").startswith((_AGENT, "kubectl")):
+            yield raw
 
 
 def _entry(raw: Object) -> Entry:

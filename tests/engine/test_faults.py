@@ -6,18 +6,13 @@ One stack's life on one cluster. Each act is a fixture that keeps what was seen;
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from tests.engine.acts import Act, act, cleaning, helms_changes, is_kubelets, pods_of, rules
 from tests.engine.conftest import NewStack
+from tests.engine.cut_off import Begun, Instant
 from tests.engine.harness import (
     FOUND,
     RECORD,
@@ -73,13 +68,12 @@ def test_what_asked_for_the_api_server_is_gone(unreachable: Act) -> None:
 
 
 @pytest.fixture(scope="module")
-def survived(cluster: Cluster, stack: Stack, unreachable: Act, tmp_path_factory: pytest.TempPathFactory) -> Act:
-    folder = tmp_path_factory.mktemp("killed")
+def survived(cluster: Cluster, stack: Stack, unreachable: Act) -> Act:
     secrets = "/api/v1/namespaces/kube-system/secrets?labelSelector=owner%3Dhelm"
-    killed(stack, folder / "1", lambda _: cluster.daemonset("kube-proxy") is None)
-    killed(stack, folder / "2", lambda _: bool(cluster.items(secrets)))
+    killed(cluster, stack, "kube-proxy is gone", lambda _: cluster.daemonset("kube-proxy") is None)
+    killed(cluster, stack, "Helm has begun", lambda _: bool(cluster.items(secrets)))
     cluster.annotate("node-1", "endpoint-delay", str(2 * PATIENCE))
-    killed(stack, folder / "3", lambda said: "agents 2/3 replacing" in said)
+    killed(cluster, stack, "two agents are switched", lambda its: "agents 2/3 replacing" in its.text)
     cluster.annotate("node-1", "endpoint-delay", None)
     restart(cluster, "k8s-app=cilium", "node-1")  # the delay is the agent's from its start: longer than a run waits
     return act(cluster, stack, "up")
@@ -329,38 +323,11 @@ def restart(cluster: Cluster, label: str, node: str) -> None:
     wait_until(f"{pod['name']} is gone", lambda: cluster.find(f"{_PODS}/{pod['name']}") is None)
 
 
-def killed(stack: Stack, log: Path, moment: Callable[[str], bool]) -> None:
-    """A `pulumi up` that ends by SIGKILL, with all that it has started, and whose lock somebody takes away.
-
-    Args:
-        log: for what it says; `moment` is asked with that whether it is time.
-    """
-    command = [str(stack._toolchain.pulumi), "up", "--yes", "--skip-preview", "--stack", stack.name]
-    command += ["--non-interactive", "--color", "never"]
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            command,
-            cwd=stack.project,
-            env=stack.environ(),
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+def killed(cluster: Cluster, stack: Stack, what: str, instant: Instant) -> None:
+    """A `pulumi up` that ends by SIGKILL, with all that it has started, and whose lock somebody takes away."""
+    run = Begun(cluster, stack, "up")
     try:
-        wait_until("the moment to kill the run", lambda: moment(log.read_text()) or process.poll() is not None, 60)
-        assert process.poll() is None, f"it had ended before:\n{log.read_text()}"
+        run.until(what, instant)
     finally:
-        end_session(process)
+        run.kill()
     assert stack.run(["cancel", "--yes", "--stack", stack.name]).ok
-
-
-def end_session(process: subprocess.Popen[bytes]) -> None:
-    """The engine first: its plugins and their commands are in process groups, but not in sessions, of their own."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    for folder in Path("/proc").iterdir():
-        with suppress(ValueError, ProcessLookupError):
-            if os.getsid(int(folder.name)) == process.pid:
-                os.kill(int(folder.name), signal.SIGKILL)
-    process.wait()
