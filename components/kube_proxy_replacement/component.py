@@ -292,7 +292,8 @@ def _rendered(
 
         parsed, address = settings.parse(its["settings"]), its["address"]
         opts = pulumi.InvokeOptions(parent=parent, provider=provider)
-        await rendering.demand(parsed, its["values"], address["host"], int(address["port"]), opts)
+        preview = pulumi.runtime.is_dry_run()
+        await rendering.demand(parsed, its["values"], address["host"], int(address["port"]), opts, preview=preview)
         return True
 
     return pulumi.Output.all(

@@ -19,7 +19,7 @@ from .cluster.api import Api
 from .cluster.errors import ProcedureError
 from .settings import NAMES, SettingsError
 
-_TOLD = ("notes", "findings", "restart", "server", "run")
+_TOLD = ("notes", "findings", "restart", "server", "run", "preview")
 """Told to the reviewer or to a repair; by themselves no change. What is wrong changes the mark."""
 
 
@@ -33,7 +33,7 @@ def check(before: dict[str, Any], inputs: dict[str, Any]) -> CheckResult:
         # the cluster itself is part of this run: what can't be known yet is looked at by the run
         return CheckResult(inputs, [])
     try:
-        found = looking.look(settings, before, Path.cwd())
+        found = looking.look(settings, before, Path.cwd(), preview=bool(inputs.get("preview")))
     except SettingsError as error:
         return CheckResult(inputs, [CheckFailure("", reason) for reason in error.reasons])
     except (ProcedureError, ChartError) as error:

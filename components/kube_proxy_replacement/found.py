@@ -73,6 +73,8 @@ class Found(Resource):
         )
         run = uuid.uuid4().hex
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=["backup"]))
-        super().__init__(FoundProvider(), name, {**empty, **settings, "run": run}, opts)
+        # `check` runs in both and can't tell them apart by itself; it keeps no trace of this
+        told = {**empty, **settings, "run": run, "preview": pulumi.runtime.is_dry_run()}
+        super().__init__(FoundProvider(), name, told, opts)
         # an unchanged resource keeps the outputs, and so the run, of its last change
         self.changing = pulumi.Output.from_input(self.run).apply(lambda its: its == run)

@@ -54,6 +54,11 @@ _KEPT = "bpf-lb-sock-hostns-only"
 
 _OWN_PORT = ", port: the setting apiServerPort"
 
+_UNREAD = (
+    "the agents were not read: these credentials may not exec in pods (pods/exec in namespace {namespace}). The "
+    "readings shown are the last ones; what isn't as wanted was looked for in what the API server itself has"
+)
+
 _PATIENCE = 10.0
 """Seconds for which a preview tries an API server that doesn't answer."""
 
@@ -101,13 +106,15 @@ class Found:
         }
 
 
-def look(inputs: Mapping[str, Any], before: Mapping[str, Any], folder: Path) -> Found:
+def look(inputs: Mapping[str, Any], before: Mapping[str, Any], folder: Path, *, preview: bool = False) -> Found:
     """Looks at settings, chart and cluster; changes nothing.
 
     Args:
         inputs: the settings by name.
         before: the inputs that were recorded by the last run, {} on the first.
         folder: what a relative `chart` is relative to.
+        preview: whether nothing will be changed after it: then the rights to change are no condition, and agents that
+            these credentials may not read are left unread.
     Raises SettingsError with every reason there is; ProcedureError and ChartError with one.
     """
     settings = parse(inputs)
@@ -130,17 +137,17 @@ def look(inputs: Mapping[str, Any], before: Mapping[str, Any], folder: Path) -> 
         raise SettingsError(reasons)
     api = Api.connect(settings.kubeconfig, settings.kube_context, patience=_PATIENCE)
     try:
-        return _of(api, settings, its_chart, before)
+        return _of(api, settings, its_chart, before, preview)
     except ApiError as error:
         if error.status == 403:
             rights.demand(api, rights.reading(settings.namespace))
         raise ProcedureError(f"{error}\nNothing was changed.") from None
 
 
-def _of(api: Api, settings: Settings, its_chart: chart.Chart, before: Mapping[str, Any]) -> Found:
+def _of(api: Api, settings: Settings, its_chart: chart.Chart, before: Mapping[str, Any], preview: bool) -> Found:
     cluster = identity.cluster_uid(api)
     confirm(api, cluster, before)
-    return _Look(api, settings, its_chart, cluster, before).found()
+    return _Look(api, settings, its_chart, cluster, before, preview).found()
 
 
 def confirm(api: Api, cluster: str, before: Mapping[str, Any]) -> None:
@@ -158,13 +165,20 @@ class _Look:
     """One look at one cluster; each method says no, or adds to what is found."""
 
     def __init__(
-        self, api: Api, settings: Settings, its_chart: chart.Chart, cluster: str, before: Mapping[str, Any]
+        self,
+        api: Api,
+        settings: Settings,
+        its_chart: chart.Chart,
+        cluster: str,
+        before: Mapping[str, Any],
+        preview: bool,
     ) -> None:
         self.api = api
         self.settings = settings
         self.chart = its_chart
         self.cluster = cluster
         self.before = before
+        self.preview = preview
         with ThreadPoolExecutor(8) as pool:
             # read together: a preview's time is the API server's distance, many times over
             def reading(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -176,6 +190,7 @@ class _Look:
             daemonsets = reading(api.list, "/apis/apps/v1/daemonsets")
             release = reading(helm_release.find, api, settings.namespace, settings.release_name)
             node_items = reading(api.list, nodes.LIST)
+            execing = reading(rights.lacking, api, rights.in_agents(settings.namespace))
             self.proxy: kube_proxy.KubeProxy = proxy.result()
             self.services: ServiceTable = services.result()
             self.record: record.Record | None = kept.result()
@@ -184,6 +199,7 @@ class _Look:
             self.configured = self.release.config if self.release else {}
             self.node_items = node_items.result()
             self.nodes = nodes.among(self.node_items)
+            self.reads_agents = not execing.result()
         self.had_kube_proxy = self.proxy.daemonset is not None or bool(self.record and self.record.had_kube_proxy)
         self.ours = bool(before) or (
             self.record is not None and self.record.release == f"{settings.namespace}/{settings.release_name}"
@@ -211,7 +227,7 @@ class _Look:
             # what a stopped run left half-way isn't a finding; but an agent that no rollout will restart is restarted
             mark = drift.mark_of(["a run was stopped"], mark)
             wrong = replace(wrong, findings=())
-        if wrong.findings or not self.steady:
+        if not self.preview and (wrong.findings or not self.steady or not self.reads_agents):
             rights.demand(self.api, rights.reading(self.settings.namespace) + rights.changing(self.settings.namespace))
         fresh = not any(d["metadata"]["name"] == agents.DAEMONSET for d in self.daemonsets)
         return Found(
@@ -222,12 +238,14 @@ class _Look:
             image=agent_image(self.chart.values, self.settings.values),
             mark=mark,
             findings=list(wrong.findings),
-            unreadable=sorted(wrong.unreadable),
+            # agents that nobody tried to read keep the readings that they have
+            unreadable=sorted(wrong.unreadable) if self.reads_agents else list(self.before.get("unreadable") or []),
             restart=list(wrong.restart),
             notes=self.skipped
             + ([] if self.steady else self._notes(its_address, fresh))
             + ([effect] if (effect := self._keeping_changes()) else [])
-            + [f"{node}: its agent can't be read ({why})" for node, why in sorted(wrong.unreadable.items())],
+            + [f"{node}: its agent can't be read ({why})" for node, why in sorted(wrong.unreadable.items())]
+            + ([_UNREAD.format(namespace=self.settings.namespace)] if self.begun and not self.reads_agents else []),
         )
 
     def _drift(self) -> drift.Drift:
@@ -240,6 +258,7 @@ class _Look:
             self.record,
             self.release,
             self.before.get("mark") or "",
+            reads_agents=self.reads_agents,
         )
 
     def _namespace_says_no(self) -> None:

@@ -23,9 +23,19 @@ from .settings import Settings
 
 
 async def demand(
-    settings: Settings, values: Mapping[str, Any], host: str, port: int, opts: pulumi.InvokeOptions
+    settings: Settings,
+    values: Mapping[str, Any],
+    host: str,
+    port: int,
+    opts: pulumi.InvokeOptions,
+    *,
+    preview: bool = False,
 ) -> None:
-    """Renders the chart, and raises pulumi.RunError where what comes of it can't be relied on, or not be installed."""
+    """Renders the chart, and raises pulumi.RunError where what comes of it can't be relied on, or not be installed.
+
+    Args:
+        preview: then rights that an `up` would lack are told, in one line, and are no reason to fail.
+    """
     manifest = await objects(settings, values, opts)
     if not manifest:
         return  # a program's own mocks: the plugin itself renders something, or fails
@@ -33,9 +43,15 @@ async def demand(
     if reason:
         raise pulumi.RunError(reason)
     try:
-        await asyncio.to_thread(demand_rights, manifest, settings)
+        lacks = await asyncio.to_thread(missing_rights if preview else demand_rights, manifest, settings)
     except ProcedureError as error:
         raise pulumi.RunError(str(error)) from None
+    if lacks:
+        pulumi.log.warn(
+            f"these credentials may look, but an `up` with them is refused before it changes anything: they "
+            f"{'; '.join(lacks)}",
+            opts.parent,
+        )
 
 
 async def objects(settings: Settings, values: Mapping[str, Any], opts: pulumi.InvokeOptions) -> list[dict[str, Any]]:
@@ -67,6 +83,13 @@ def demand_rights(manifest: Sequence[Mapping[str, Any]], settings: Settings) -> 
     """
     api = Api.connect(settings.kubeconfig, settings.kube_context)
     rights.demand(api, rights.installing(manifest, settings.namespace), manifest)
+
+
+def missing_rights(manifest: Sequence[Mapping[str, Any]], settings: Settings) -> list[str]:
+    """What an `up` with these credentials would lack, the steps' own rights and Helm's, a phrase each."""
+    api = Api.connect(settings.kubeconfig, settings.kube_context)
+    wanted = rights.changing(settings.namespace) + rights.installing(manifest, settings.namespace)
+    return rights.missing(api, wanted, manifest)
 
 
 def otherwise(rendered: Sequence[Mapping[str, Any]], settings: Settings, host: str, port: int) -> str | None:

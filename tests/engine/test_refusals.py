@@ -22,6 +22,7 @@ from local.toolchain import Toolchain
 from tests.engine.conftest import NewStack
 from tests.engine.harness import (
     RECORD,
+    STEPS,
     Cluster,
     Object,
     Run,
@@ -416,12 +417,13 @@ def _refused_at_once(
             "plain": pool.submit(plain.preview, fails=True),
             "contrary": pool.submit(contrary.preview, fails=True),
             "secret": pool.submit(secretive.up, fails=True),
-            "reader": pool.submit(reading.preview, fails=True),
-            "installer": pool.submit(installing.preview, fails=True),
+            "reader": pool.submit(reading.up, fails=True),
+            "installer": pool.submit(installing.up, fails=True),
             "answer": pool.submit(unanswered.preview, fails=True),
             "preview": pool.submit(moved.preview, fails=True),
         }
         runs = {name: task.result() for name, task in tasks.items()}
+    runs |= {"reader looks": reading.preview(), "installer looks": installing.preview()}
     # one after the other: these hold the stack's lock
     runs |= {"up": moved.up(fails=True), "destroy": moved.destroy(fails=True)}
     runs["refresh"] = moved.run(["refresh", "--yes", "--skip-preview", "--stack", moved.name])
@@ -467,13 +469,27 @@ def test_an_api_server_that_does_not_answer_is_named_with_how_long_it_was_tried(
 def test_rights_that_are_missing_are_named(refusals: Refusals, cluster: Cluster) -> None:
     run, server = refusals.runs["reader"], f"https://{cluster.host}:{cluster.port}"
     words = (
-        "delete daemonsets in namespace kube-system",
+        "delete daemonsets (kube-proxy) in namespace kube-system",
         "create pods/exec",
-        "create clusterroles",
+        "create rolebindings",
         "nothing was changed",
     )
     refused(run, server, *words)
     assert "may not list" not in run.errors()
+
+
+def test_a_preview_needs_no_rights_to_change_and_names_those_of_an_up(refusals: Refusals) -> None:
+    """In one line, Helm's among them; what would be done is shown as to anybody else."""
+    assert set(STEPS) <= refusals.runs["reader looks"].changes.keys()
+    for who, words in {
+        "reader": ("delete daemonsets (kube-proxy) in namespace kube-system", "create clusterroles", "pods/exec"),
+        "installer": ("they may not create deployments in namespace kube-system", "ClusterRole cilium: it grants"),
+    }.items():
+        (said,) = [
+            its.text for its in refusals.runs[f"{who} looks"].said if "refused before it changes anything" in its.text
+        ]
+        assert "\n" not in said
+        says(said, *words)
 
 
 def test_rights_that_helm_would_miss_are_named_before_anything_is_removed(refusals: Refusals) -> None:
@@ -481,6 +497,7 @@ def test_rights_that_helm_would_miss_are_named_before_anything_is_removed(refusa
     run = refusals.runs["installer"]
     refused(run, "may not create deployments in namespace kube-system", "ClusterRole cilium", "nothing was changed")
     assert "delete daemonsets" not in run.errors()
+    assert "in all, first {" in run.errors(), "the rights that Cilium's role would grant"
 
 
 def test_no_token_is_shown(refusals: Refusals) -> None:

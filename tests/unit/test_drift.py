@@ -85,7 +85,7 @@ class World(FakeApi):
             {"manager": "kubectl-edit", "time": when},
         ]
 
-    def look(self, mark: str = "") -> Drift:
+    def look(self, mark: str = "", *, reads_agents: bool = True) -> Drift:
         return drift.look(
             self,
             self.mode,
@@ -95,6 +95,7 @@ class World(FakeApi):
             self.kept,
             self.release,
             mark,
+            reads_agents=reads_agents,
         )
 
 
@@ -385,3 +386,39 @@ def test_a_record_that_was_written_is_what_is_compared(switched: World) -> None:
     record.write(switched, switched.kept)
     switched.kept = record.read(switched)
     assert switched.look() == NOTHING
+
+
+class TestUnread:
+    """By credentials that may not exec in agents."""
+
+    CHECKSUM = "cilium.io/cilium-configmap-checksum"
+
+    def test_nothing_is_read_and_nothing_is_wrong(self, switched: World) -> None:
+        switched.says.update(n1="kube-proxy")
+        assert switched.look(reads_agents=False) == NOTHING
+        assert not [call for call in switched.calls if call[0] == "EXEC"]
+
+    def test_what_the_api_server_has_is_still_compared(self, switched: World) -> None:
+        put_back("daemonset")(switched)
+        not_ready(switched)
+        found = switched.look(reads_agents=False)
+        assert len(found.findings) == 2
+        assert found.mark
+
+    def test_an_agent_that_started_on_an_edited_text_is_named(self, switched: World) -> None:
+        switched.edit("2026-11-01T09:00:00Z", **{"cluster-id": "7"})
+        switched.put(agent_pod("n2", started="2026-11-01T08:00:00Z"))
+        found = switched.look(reads_agents=False)
+        assert any(said.startswith("n1: its agent started after cilium-config was edited") for said in found.findings)
+        assert not any(said.startswith("n2:") for said in found.findings)
+
+    def test_an_agent_of_another_checksum_is_named(self, switched: World) -> None:
+        owner, pods = agents_daemon_set(), (agent_pod("n1"), agent_pod("n2"))
+        owner["spec"]["template"].setdefault("metadata", {})["annotations"] = {self.CHECKSUM: "b" * 64}
+        for pod, checksum in zip(pods, ("b" * 64, "a" * 64), strict=True):
+            pod["metadata"]["annotations"] = {self.CHECKSUM: checksum}
+        switched.put(owner, *pods)
+        (said,) = switched.look(reads_agents=False).findings
+        assert said.startswith("n2: its agent didn't start with")
+        assert "aaaaaaaa" in said
+        assert switched.look().findings == ()

@@ -36,10 +36,10 @@ def look(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A look that finds SEEN, or raises what is put into the list; it notes there what it was asked."""
     asked: list[Any] = []
 
-    def answer(settings: dict[str, Any], before: dict[str, Any], folder: Path) -> looking.Found:
+    def answer(settings: dict[str, Any], before: dict[str, Any], folder: Path, *, preview: bool) -> looking.Found:
         if asked and isinstance(asked[-1], Exception):
             raise asked[-1]
-        asked.append((settings, before, folder))
+        asked.append((settings, before, folder, preview))
         return SEEN
 
     monkeypatch.setattr(looking, "look", answer)
@@ -64,7 +64,13 @@ class TestCheck:
         monkeypatch.chdir(tmp_path)
         before = recorded()
         finding.check(before, {"mode": "replace", "cluster": None, "mark": None, "__provider": "name"})
-        assert look == [({"mode": "replace"}, before, tmp_path)]
+        assert look == [({"mode": "replace"}, before, tmp_path, False)]
+
+    def test_a_preview_is_told_from_a_run_and_leaves_no_trace_of_it(self, look: list[Any]) -> None:
+        results = [finding.check({}, {"mode": "replace", "preview": preview}) for preview in (True, False)]
+        assert [asked[-1] for asked in look] == [True, False]
+        assert results[0].inputs == results[1].inputs
+        assert "preview" not in results[0].inputs
 
     @pytest.mark.parametrize(
         "unknown",

@@ -138,8 +138,10 @@ def look(world: World, tmp_path: Path) -> Look:
     uses = "".join(f"{{{{ toYaml .Values.{name} }}}}\n" for name in CHART)
     (tmp_path / "templates" / "all.yaml").write_text(uses)
 
-    def looked(mode: str = "coexist", before: dict[str, Any] | None = None, **settings: Any) -> Found:
-        found = looking.look({"mode": mode, "chart": "./", **settings}, before or {}, tmp_path)
+    def looked(
+        mode: str = "coexist", before: dict[str, Any] | None = None, *, preview: bool = False, **settings: Any
+    ) -> Found:
+        found = looking.look({"mode": mode, "chart": "./", **settings}, before or {}, tmp_path, preview=preview)
         assert world.changes() == []
         return found
 
@@ -425,8 +427,39 @@ class TestRights:
 
     def test_where_nothing_is_to_be_done_only_reading_is_needed(self, world: World, look: Look) -> None:
         world.ran("replace")
-        world.allowed = False
+        world.allowed = lambda verb, resource, **_: verb in ("get", "list") or resource == "pods"
         assert look("replace", before("replace")).findings == []
+
+    def test_a_run_that_may_not_read_the_agents_is_refused(self, world: World, look: Look) -> None:
+        """It would say that all is well without having looked."""
+        world.ran("replace")
+        world.allowed = lambda _, __, subresource, **___: not subresource
+        assert "may not create, get pods/exec" in refused(lambda: look("replace", before("replace")))
+
+    @pytest.mark.parametrize("allowed", [False, lambda verb, *_, **__: verb in ("get", "list")])
+    def test_a_preview_needs_no_right_to_change(self, world: World, look: Look, allowed: Any) -> None:
+        """What an up would lack is told when the chart has been rendered, in one line."""
+        world.allowed = allowed
+        assert look("replace", preview=True).cluster == "uid-a"
+
+    def test_a_preview_shows_what_is_wrong_without_a_right_to_change(self, world: World, look: Look) -> None:
+        world.ran("replace")
+        world.put(kubeadm_objects()["daemonset"])
+        world.allowed = False
+        found = look("replace", before("replace"), preview=True)
+        assert found.findings == ["kube-proxy's DaemonSet is back"]
+        assert found.mark
+
+    def test_a_preview_that_may_not_read_agents_leaves_their_readings(self, world: World, look: Look) -> None:
+        world.ran("replace")
+        world.says["n1"] = UnreachableError("n1: no answer")
+        world.allowed = lambda _, __, subresource, **___: not subresource
+        found = look("replace", before("replace", unreadable=["n2"]), preview=True)
+        assert (found.findings, found.mark, found.unreadable) == ([], "", ["n2"])
+        (said,) = found.notes
+        assert "agents were not read" in said
+        assert "pods/exec in namespace kube-system" in said
+        assert not [call for call in world.calls if call[0] == "EXEC"]
 
     def test_what_may_not_be_read_is_named(self, world: World, look: Look) -> None:
         world.errors["LIST", "/api/v1/services"] = forbidden("/api/v1/services")

@@ -12,7 +12,7 @@ from .fakes import Clock, FakeApi, agent_pod, forbidden
 
 HOST, PORT, IMAGE = "192.0.2.10", 6443, "quay.io/cilium/cilium:v1.18.6"
 SHOWN = {"KUBERNETES_SERVICE_HOST": HOST, "KUBERNETES_SERVICE_PORT": "6443"}
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
+RBAC = "/apis/rbac.authorization.k8s.io/v1/namespaces/kube-system"
 PODS = "/api/v1/namespaces/kube-system/pods"
 ACCOUNTS = "/api/v1/namespaces/kube-system/serviceaccounts"
 NODES = [Node(name, f"uid-of-{name}", True, {}, ()) for name in ("n1", "n2", "n3")]
@@ -108,7 +108,7 @@ class TestThePods:
         created = {path: body for _, path, body in world.bodies}
         (account,) = {body["spec"]["serviceAccountName"] for _, path, body in world.bodies if path == PODS}
         assert created[ACCOUNTS]["metadata"]["name"] == account
-        role, binding = created[f"{RBAC}/clusterroles"], created[f"{RBAC}/clusterrolebindings"]
+        role, binding = created[f"{RBAC}/roles"], created[f"{RBAC}/rolebindings"]
         assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get"}
         assert all(rule["resourceNames"] for rule in role["rules"])
         assert {resource for rule in role["rules"] for resource in rule["resources"]} == {"namespaces", "configmaps"}
@@ -117,7 +117,7 @@ class TestThePods:
 
     def test_the_account_may_read_before_the_first_pod_asks(self, world: World) -> None:
         world.prove()
-        assert world.at("POST", f"{RBAC}/clusterrolebindings") < world.at("POST", PODS)
+        assert world.at("POST", f"{RBAC}/rolebindings") < world.at("POST", PODS)
 
 
 class TestAFailingNode:
@@ -167,14 +167,14 @@ class TestAfterwards:
             world.prove()
         assert self.own(world) == []
 
-    @pytest.mark.parametrize("path", [PODS, f"{RBAC}/clusterroles", f"{RBAC}/clusterrolebindings", ACCOUNTS])
+    @pytest.mark.parametrize("path", [PODS, f"{RBAC}/roles", f"{RBAC}/rolebindings", ACCOUNTS])
     def test_also_where_a_creation_is_refused_and_that_refusal_is_told(self, world: World, path: str) -> None:
         world.errors["POST", path] = forbidden(path)
         with pytest.raises(ApiError, match="403"):
             world.prove()
         assert self.own(world) == []
 
-    @pytest.mark.parametrize("kind", ["clusterrolebindings", "clusterroles"])
+    @pytest.mark.parametrize("kind", ["rolebindings", "roles"])
     def test_one_that_cannot_be_deleted_does_not_keep_the_others(self, world: World, kind: str) -> None:
         path = f"{RBAC}/{kind}/kube-proxy-replacement-reach"
         world.errors["DELETE", path] = forbidden(path)

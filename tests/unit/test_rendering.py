@@ -202,5 +202,16 @@ def test_every_missing_right_is_named(rights_of: FakeApi) -> None:
     rights_of.allowed = lambda verb, resource, **_: resource not in ("daemonsets", "configmaps")
     with pytest.raises(ProcedureError) as caught:
         rendering.demand_rights([config(), agents()], Settings(mode="replace", namespace="network"))
-    for right in rights.installing([config(), agents()], "network"):
-        assert f"may not {right}" in str(caught.value)
+    for words in rights.words(rights.installing([config(), agents()], "network")):
+        assert f"may not {words}" in str(caught.value)
+
+
+def test_a_preview_names_what_an_up_would_lack(rights_of: FakeApi) -> None:
+    """The steps' own rights too: nobody else asks for them in a preview."""
+    rights_of.allowed = lambda verb, resource, **_: verb in ("get", "list")
+    said = rendering.missing_rights([config(), agents()], Settings(mode="replace", namespace="network"))
+    assert "may not create, patch, delete configmaps" not in said  # a `create` can't be held to a name
+    for words in ("may not create configmaps in namespace kube-system", "may not delete daemonsets (kube-proxy)"):
+        assert any(its.startswith(words) for its in said), words
+    assert any("cilium-config" in its and its.endswith("in namespace network") for its in said)
+    assert rights_of.changes() == []

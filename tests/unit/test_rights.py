@@ -41,9 +41,11 @@ class World(FakeApi):
         self._called("PUT", path, body)
         return body
 
-    def _may(self, verb: str, resource: str, *, group: str, namespace: str, subresource: str) -> bool:
+    def _may(
+        self, verb: str, resource: str, *, group: str, namespace: str, subresource: str = "", name: str = ""
+    ) -> bool:
         resource += f"/{subresource}" if subresource else ""
-        self.asked.append(Right(verb, group, resource, namespace))
+        self.asked.append(Right(verb, group, resource, namespace, name))
         return f"{verb} {resource}" not in self.lacks
 
 
@@ -71,29 +73,47 @@ class TestLacking:
     def test_each_is_named_once_and_sorted(self, world: World) -> None:
         wanted = [Right("list", "", "nodes"), Right("create", "", "pods", "a"), Right("get", "apps", "daemonsets")]
         world.lacks = {"list nodes", "create pods"}
-        assert rights.lacking(world, wanted * 2) == ["create pods in namespace a", "list nodes"]
+        assert rights.lacking(world, wanted * 2) == [wanted[1], wanted[0]]
 
     def test_where_all_are_there_none_is_named(self, world: World) -> None:
         assert rights.lacking(world, [Right("list", "", "nodes")]) == []
 
     def test_each_is_asked_for_as_it_is(self, world: World) -> None:
         wanted = [Right("create", "", "pods/exec", "a"), Right("list", "apps", "daemonsets"), Right("get", "", "nodes")]
+        wanted.append(Right("delete", "apps", "daemonsets", "a", "kube-proxy"))
         rights.lacking(world, wanted)
         assert sorted(world.asked) == sorted(wanted)
-
-    def test_a_subresource_is_named_too(self, world: World) -> None:
-        world.lacks = {"create pods/exec"}
-        assert rights.lacking(world, [Right("create", "", "pods/exec", "a")]) == ["create pods/exec in namespace a"]
 
     @pytest.mark.parametrize("wanted", [rights.reading("network"), rights.changing("network")])
     def test_every_right_of_the_procedure_is_asked_for(self, world: World, wanted: list[Right]) -> None:
         rights.lacking(world, wanted)
         assert set(world.asked) == set(wanted)
 
-    def test_who_may_do_all_is_asked_once(self, world: World) -> None:
-        world.allowed = True
-        assert rights.lacking(world, rights.changing("network")) == []
-        assert world.calls == [("MAY", "* *")]
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("its", "said"),
+        [
+            ([Right("list", "", "nodes")], ["list nodes"]),
+            ([Right("create", "", "pods/exec", "a")], ["create pods/exec in namespace a"]),
+            ([Right("get", "", "namespaces", "a", "a")], ["get namespaces (a)"]),
+            (
+                [Right("delete", "", "configmaps", "a", "x"), Right("get", "", "configmaps", "a", "x")],
+                ["delete, get configmaps (x) in namespace a"],
+            ),
+            (
+                [Right("get", "", "configmaps", "a", "y"), Right("get", "", "configmaps", "a", "x")],
+                ["get configmaps (x, y) in namespace a"],
+            ),
+            (
+                [Right("create", "", "secrets", "a"), Right("get", "", "secrets", "b", "x")],
+                ["create secrets in namespace a", "get secrets (x) in namespace b"],
+            ),
+        ],
+    )
+    def test_those_on_the_same_resource_stand_together(self, its: list[Right], said: list[str]) -> None:
+        assert rights.words(its) == said
+        assert rights.words(its * 2) == said
 
 
 class TestWhich:
@@ -110,12 +130,22 @@ class TestWhich:
     def test_kube_proxy_is_where_it_always_is(self) -> None:
         wanted = rights.changing("network")
         for right in (
-            Right("delete", "apps", "daemonsets", "kube-system"),
+            Right("delete", "apps", "daemonsets", "kube-system", "kube-proxy"),
             Right("create", "apps", "daemonsets", "kube-system"),
-            Right("delete", "", "configmaps", "kube-system"),
+            Right("delete", "", "configmaps", "kube-system", "kube-proxy"),
             Right("create", "", "configmaps", "kube-system"),
         ):
             assert right in wanted
+
+    def test_who_looks_alone_execs_nowhere(self) -> None:
+        """It is as good as root on a node."""
+        assert not {right.resource for right in rights.reading("network")} & {"pods/exec", "pods/attach"}
+
+    @pytest.mark.parametrize("its", [*rights.reading("network"), *rights.changing("network")])
+    def test_what_can_be_named_is_named(self, its: Right) -> None:
+        """A `create` and a `list` can't be held to a name; pods and Helm's records have none that is known before."""
+        named = its.verb not in ("create", "list") and its.resource not in ("pods", "pods/exec", "secrets")
+        assert bool(its.name) is named
 
 
 class TestInstalling:
@@ -128,7 +158,6 @@ class TestInstalling:
             (item("ConfigMap", "v1", "network"), "", "configmaps", "network"),
             (item("Role", "rbac.authorization.k8s.io/v1"), "rbac.authorization.k8s.io", "roles", "release"),
             (item("ClusterRole", "rbac.authorization.k8s.io/v1"), "rbac.authorization.k8s.io", "clusterroles", ""),
-            (item("Namespace"), "", "namespaces", ""),
             (item("GatewayClass", "gateway.networking.k8s.io/v1"), "gateway.networking.k8s.io", "gatewayclasses", ""),
             (item("IngressClass", "networking.k8s.io/v1"), "networking.k8s.io", "ingressclasses", ""),
             (item("Ingress", "networking.k8s.io/v1"), "networking.k8s.io", "ingresses", "release"),
@@ -145,10 +174,14 @@ class TestInstalling:
     def test_what_helm_does_with_an_object(
         self, its: dict[str, Any], group: str, resource: str, namespace: str
     ) -> None:
-        wanted = {Right(verb, group, resource, namespace) for verb in ("get", "create", "patch", "delete")}
-        assert set(rights.installing([its], "release")) == wanted
+        named = {Right(verb, group, resource, namespace, "x") for verb in ("get", "patch", "delete")}
+        assert set(rights.installing([its], "release")) == named | {Right("create", group, resource, namespace)}
 
-    def test_a_kind_is_asked_for_once_in_each_namespace(self) -> None:
+    def test_a_namespace_is_in_itself_but_for_its_creation(self) -> None:
+        named = {Right(verb, "", "namespaces", "x", "x") for verb in ("get", "patch", "delete")}
+        assert set(rights.installing([item("Namespace")], "release")) == named | {Right("create", "", "namespaces")}
+
+    def test_each_is_asked_for_once(self) -> None:
         manifest = [item("ConfigMap"), item("ConfigMap"), item("ConfigMap", namespace="cilium-secrets")]
         found = rights.installing(manifest, "release")
         assert len(found) == len(set(found)) == 8
@@ -229,6 +262,54 @@ class TestUngrantable:
             rights.ungrantable(world, [role()])
 
 
+class TestMissing:
+    def test_who_may_do_all_is_asked_once(self, world: World) -> None:
+        world.allowed = True
+        assert rights.missing(world, rights.changing("network")) == []
+        assert world.calls == [("MAY", "* *")]
+
+    @pytest.mark.parametrize("verb", ["create", "get"])
+    def test_a_role_that_may_not_be_made_at_all_is_not_tried(self, world: World, verb: str) -> None:
+        """Nor looked for: a preview's credentials try nothing that they are refused."""
+        world.lacks = {f"{verb} clusterroles"}
+        manifest = [role(), role("Role", "config")]
+        said = rights.missing(world, rights.installing(manifest, "a"), manifest)
+        assert [words.split(" (")[0] for words in said] == [f"may not {verb} clusterroles"]
+        assert {path for method, path in world.calls if method != "MAY" and "/clusterroles" in path} == set()
+
+    @pytest.mark.parametrize(
+        ("there", "lacks", "said"),
+        [
+            (True, "", []),
+            (False, "", ["may not create namespaces"]),
+            (True, "get namespaces", ["may not create namespaces", "may not get namespaces (x)"]),
+        ],
+    )
+    def test_a_namespace_that_is_there_needs_not_be_made(
+        self, world: World, there: bool, lacks: str, said: list[str]
+    ) -> None:
+        if there:
+            world.put(item("Namespace"))
+        world.lacks = {"create namespaces", lacks}
+        manifest = [item("Namespace")]
+        assert rights.missing(world, rights.installing(manifest, "a"), manifest) == said
+
+    def test_who_makes_roles_by_escalate_needs_bind(self, world: World) -> None:
+        world.lacks = {"bind clusterroles"}
+        assert rights.missing(world, [], [role()]) == ["may not bind clusterroles (cilium)"]
+
+    def test_who_holds_what_a_role_grants_needs_no_bind(self, world: World) -> None:
+        world.lacks = {"bind clusterroles", "escalate clusterroles"}
+        assert rights.missing(world, [], [role()]) == []
+
+    def test_the_first_right_that_a_role_would_grant_is_named(self, world: World) -> None:
+        path = f"{RBAC}/clusterroles{DRY}"
+        words = 'attempting to grant:\n{APIGroups:["a"], Verbs:["get"]}\n{APIGroups:["b"], Verbs:["list"]}'
+        world.errors["POST", path] = ApiError(words, status=403, reason="Forbidden")
+        (said,) = rights.missing(world, [], [role()])
+        assert said.endswith('2 in all, first {APIGroups:["a"], Verbs:["get"]}')
+
+
 class TestDemand:
     def test_with_all_of_them_it_says_nothing(self, world: World) -> None:
         rights.demand(world, rights.reading("a") + rights.changing("a"), [role()])
@@ -242,7 +323,7 @@ class TestDemand:
         said = str(caught.value)
         for words in (
             "may not list nodes",
-            "may not delete daemonsets in namespace kube-system",
+            "may not delete daemonsets (kube-proxy) in namespace kube-system",
             "ClusterRole cilium",
             world.server,
             "Nothing was changed",

@@ -27,6 +27,8 @@ WORKERS = 24
 """Agents read at a time. An exec is a stream through the API server and a kubelet: many at once are a load."""
 
 _SELECTOR = "k8s-app=cilium"
+_CHECKSUM = "cilium.io/cilium-configmap-checksum"
+"""The chart's annotation on the agents' pods, where `rollOutCiliumPods` is on."""
 _Answer = TypeVar("_Answer")
 
 
@@ -41,6 +43,7 @@ class Agent:
         revision: the DaemonSet's revision that it runs (`controller-revision-hash`).
         started: when its agent container started, RFC 3339, "" before that.
         waiting: why its containers don't run, in the kubelet's words, or "".
+        checksum: of the cilium-config that its DaemonSet was rendered with, "" where the chart gave none.
     """
 
     node: str
@@ -50,6 +53,7 @@ class Agent:
     revision: str
     started: str
     waiting: str
+    checksum: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,11 @@ def find(api: Api, namespace: str) -> dict[str, Agent]:
 
 def daemonset(api: Api, namespace: str) -> Object | None:
     return api.find(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{DAEMONSET}")
+
+
+def checksum(template: Object) -> str:
+    """Of the cilium-config that a pod, or a DaemonSet's template, was rendered with; "" where the chart gave none."""
+    return str((template.get("metadata", {}).get("annotations") or {}).get(_CHECKSUM, ""))
 
 
 def revision(api: Api, namespace: str, owner: Object) -> str:
@@ -226,6 +235,7 @@ def _agent(pod: Object) -> Agent:
         revision=(pod["metadata"].get("labels") or {}).get("controller-revision-hash", ""),
         started=((main.get("state") or {}).get("running") or {}).get("startedAt", ""),
         waiting=_waiting(status),
+        checksum=checksum(pod),
     )
 
 

@@ -74,8 +74,14 @@ def look(
     kept: Record | None,
     release: HelmRelease | None,
     mark: str,
+    *,
+    reads_agents: bool = True,
 ) -> Drift:
-    """Compares the cluster with what mode `mode` wants; `mark` is the one that is recorded. Changes nothing."""
+    """Compares the cluster with what mode `mode` wants; `mark` is the one that is recorded. Changes nothing.
+
+    Args:
+        reads_agents: whether these credentials may read agents. Without, what the API server has of them is compared.
+    """
     found = _Findings()
     if kept is None:
         found.add(f"the record in ConfigMap {record.LOCATION} was deleted")
@@ -85,7 +91,7 @@ def look(
         _there(proxy, found)
     config = api.find(f"/api/v1/namespaces/{namespace}/configmaps/{_CONFIG}")
     edited = _configuration(config, namespace, release, found)
-    readings = _agents(api, namespace, mode, nodes, config, edited, found)
+    readings = _agents(api, namespace, mode, nodes, config, edited, found, reads_agents)
     if mode == "replace":
         _kernels(readings, proxy, kept, nodes, config, found)
     return found.drift(mark)
@@ -155,6 +161,7 @@ def _agents(
     config: Object | None,
     edited: bool,
     found: _Findings,
+    reads: bool,
 ) -> dict[str, tuple[Agent, Reading]]:
     """Compares the agents; returns those that were read, by their node's name."""
     its_agents = agents.find(api, namespace)
@@ -169,9 +176,15 @@ def _agents(
             # what it started with isn't what it will read after the mending, though its checksum will be right
             if agent.started >= when:
                 found.restart.append(agent.uid)
+                if not reads:
+                    found.add(f"{agent.node}: its agent started after {_CONFIG} was edited", "started", agent.uid)
     present = [its_agents[node.name] for node in wanted if node.name in its_agents]
     ready, kernel = [agent for agent in present if agent.ready], mode == "replace"
-    readings = agents.read(api, namespace, ready, endpoints=False, leftover=kernel, attached=kernel)
+    readings = (
+        agents.read(api, namespace, ready, endpoints=False, leftover=kernel, attached=kernel)
+        if reads
+        else _unread(ready, owner, found)
+    )
     for node in wanted:
         its = its_agents.get(node.name)
         if its is None or not its.ready:
@@ -179,6 +192,8 @@ def _agents(
             uid = its.uid if its else ""
             found.add(f"{node.name}: its agent isn't ready{f' ({why})' if why else ''}", "agent", node.uid, uid)
             continue
+        if node.name not in readings:
+            continue  # not asked
         answer = readings[node.name].answer
         if answer is None:
             found.unreadable[node.name] = readings[node.name].error
@@ -192,7 +207,22 @@ def _agents(
             if said == ("true" if mode == "replace" else "false"):
                 # the text is as wanted, so no rollout will come: it started with another
                 found.restart.append(its.uid)
-    return {agent.node: (agent, readings[agent.node]) for agent in ready}
+    return {agent.node: (agent, readings[agent.node]) for agent in ready if agent.node in readings}
+
+
+def _unread(ready: Sequence[Agent], owner: Object | None, found: _Findings) -> dict[str, Reading]:
+    """What a pod itself shows of what its agent started with, the checksum of its configuration; nothing is read."""
+    wanted = agents.checksum(owner["spec"]["template"]) if owner else ""
+    for agent in ready:
+        if agent.checksum != wanted:
+            found.add(
+                f"{agent.node}: its agent didn't start with what DaemonSet {agents.DAEMONSET} has now (checksum "
+                f"{agent.checksum[:8] or 'none'} of its configuration instead of {wanted[:8] or 'none'})",
+                "checksum",
+                agent.uid,
+                wanted,
+            )
+    return {}
 
 
 def _kernels(

@@ -17,9 +17,9 @@ from .api import Api, Object
 from .errors import ProcedureError
 from .nodes import Node
 
-_ACCOUNT = "kube-proxy-replacement-reach"
-_RBAC = "/apis/rbac.authorization.k8s.io/v1"
+ACCOUNT = "kube-proxy-replacement-reach"
 _NAMESPACE = node_pods.NAMESPACE
+_RBAC = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{_NAMESPACE}"
 
 
 def prove(
@@ -84,7 +84,7 @@ def address_of(pod: Object) -> tuple[str, str]:
 
 def _spec(node: Node, host: str, port: int, image: str) -> Object:
     return {
-        "serviceAccountName": _ACCOUNT,
+        "serviceAccountName": ACCOUNT,
         "containers": [
             {
                 "name": "reach",
@@ -109,7 +109,7 @@ def _spec(node: Node, host: str, port: int, image: str) -> Object:
 
 def _grant(api: Api) -> None:
     """The pod's own account: it may read what build-config reads, two named objects, and is gone afterwards."""
-    metadata = {"name": _ACCOUNT, "labels": {"app.kubernetes.io/managed-by": "kube-proxy-replacement"}}
+    metadata = {"name": ACCOUNT, "labels": {"app.kubernetes.io/managed-by": "kube-proxy-replacement"}}
     node_pods.created_or_there(
         api,
         f"/api/v1/namespaces/{_NAMESPACE}/serviceaccounts",
@@ -117,10 +117,10 @@ def _grant(api: Api) -> None:
     )
     node_pods.created_or_there(
         api,
-        f"{_RBAC}/clusterroles",
+        f"{_RBAC}/roles",
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRole",
+            "kind": "Role",
             "metadata": metadata,
             "rules": [
                 {
@@ -140,22 +140,22 @@ def _grant(api: Api) -> None:
     )
     node_pods.created_or_there(
         api,
-        f"{_RBAC}/clusterrolebindings",
+        f"{_RBAC}/rolebindings",
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
+            "kind": "RoleBinding",
             "metadata": metadata,
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": _ACCOUNT},
-            "subjects": [{"kind": "ServiceAccount", "name": _ACCOUNT, "namespace": _NAMESPACE}],
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT},
+            "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": _NAMESPACE}],
         },
     )
 
 
 def _revoke(api: Api) -> None:
     for path in (
-        f"{_RBAC}/clusterrolebindings/{_ACCOUNT}",
-        f"{_RBAC}/clusterroles/{_ACCOUNT}",
-        f"/api/v1/namespaces/{_NAMESPACE}/serviceaccounts/{_ACCOUNT}",
+        f"{_RBAC}/rolebindings/{ACCOUNT}",
+        f"{_RBAC}/roles/{ACCOUNT}",
+        f"/api/v1/namespaces/{_NAMESPACE}/serviceaccounts/{ACCOUNT}",
     ):
         with suppress(
             ProcedureError
