@@ -1,8 +1,8 @@
 # Every target is a command of local/__main__.py, which says what each does.
 PYTHON ?= python3
-export NODES ARGS
+export NODES ARGS RUNS SEED FROM
 
-TARGETS := help up preview outputs kubeconfig pulumi down up-real bench-real down-real clean test test-unit check bench
+TARGETS := help up preview outputs kubeconfig pulumi down up-real bench-real down-real clean test test-unit check bench chaos
 
 .PHONY: $(TARGETS)
 $(TARGETS):

@@ -14,8 +14,10 @@
   test-unit   the unit tests
   check       lint, format, types, imports
   bench       how fast it is, as ratios
+  chaos       runs that are killed or disturbed at drawn instants, and done again
   help        this text
 
+RUNS=50 SEED=7 make chaos: so many runs, drawn from this seed; FROM=23: from this one on.
 NODES=5 make up: more nodes than 3; NODES=3 make up-real: more than 2. PYTHON=python3.12 make up: another interpreter.
 """
 
@@ -26,7 +28,7 @@ from typing import NoReturn
 from local import clone, environment, removal
 
 _ENDS = ("down", "down-real", "clean")
-_MAKE_ENVIRONMENT = ("up", "preview", "pulumi", "test", "test-unit", "check", "bench", "up-real", "bench-real")
+_MAKE_ENVIRONMENT = ("up", "preview", "pulumi", "test", "test-unit", "check", "bench", "chaos", "up-real", "bench-real")
 _USE_ENVIRONMENT = ("outputs", "kubeconfig", *_ENDS)
 
 

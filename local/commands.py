@@ -118,6 +118,10 @@ def _bench(arguments: Sequence[str]) -> int:
     return _python(["-m", "local.bench", *arguments])
 
 
+def _chaos(arguments: Sequence[str]) -> int:
+    return _python(["-m", "local.chaos", *arguments])
+
+
 _COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "up": _up,
     "preview": _preview,
@@ -133,6 +137,7 @@ _COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "test-unit": _test_unit,
     "check": _check,
     "bench": _bench,
+    "chaos": _chaos,
 }
 
 

@@ -13,11 +13,11 @@ class BusyError(Exception):
 
 
 @contextmanager
-def held(command: str) -> Iterator[None]:
-    """Hold the clone's lock; the kernel lets go of it however we end."""
+def held(command: str, name: str = "lock") -> Iterator[None]:
+    """Hold the clone's lock, or another one of the clone's; the kernel lets go of it however we end."""
     FOLDER.mkdir(exist_ok=True, mode=0o700)
     # Programs that are started don't inherit the descriptor: a cluster mustn't hold the lock after us.
-    descriptor = os.open(FOLDER / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(FOLDER / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,8 +4,10 @@ import http.client
 import json
 import ssl
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlencode
 
 from local.cluster.certificates import KeyPair, Pki
 from local.cluster.errors import ClusterError
@@ -17,6 +19,7 @@ Object = dict[str, Any]
 _TIMEOUT_SECONDS = 20.0
 _AT_A_TIME = 8
 
+_HEADERS = {"Accept": "application/json", "User-Agent": "local-cluster"}
 _PLURALS = {"EndpointSlice": "endpointslices"}
 
 
@@ -39,6 +42,35 @@ class Api:
     def get(self, path: str) -> Object:
         """Read what is at a path."""
         return self._done("GET", path)
+
+    def find(self, path: str) -> Object | None:
+        """Read what is at a path, or None where nothing is."""
+        status, answer = self._call("GET", path)
+        return None if status == http.HTTPStatus.NOT_FOUND else self._parsed("GET", path, status, answer)
+
+    def delete(self, path: str) -> None:
+        """Delete what is at a path, if it is there."""
+        status, answer = self._call("DELETE", path)
+        if status != http.HTTPStatus.NOT_FOUND:
+            self._parsed("DELETE", path, status, answer)
+
+    def watch(self, path: str, version: str) -> Iterator[Object]:
+        """What happens to a collection after a resource version, as it happens, until the API server ends it.
+
+        Raises OSError or HTTPException where the connection ends, ClusterError where the version is too old.
+        """
+        query = urlencode({"watch": "true", "resourceVersion": version})
+        connection = http.client.HTTPSConnection(LOOPBACK, self._port, context=self._tls)
+        try:
+            connection.request("GET", f"{path}{'&' if '?' in path else '?'}{query}", headers=_HEADERS)
+            answer = connection.getresponse()
+            if answer.status >= http.HTTPStatus.BAD_REQUEST:
+                raise ClusterError(f"the API server refuses to watch {path}: {_message(answer.read())}")
+            while line := answer.readline():
+                event: Object = json.loads(line)
+                yield event
+        finally:
+            connection.close()
 
     def create(self, thing: Object) -> None:
         """Create an object, with its status where it has one; what is there already stays."""
@@ -64,7 +96,9 @@ class Api:
         self._done("PATCH", path, change)
 
     def _done(self, method: str, path: str, body: Object | None = None) -> Object:
-        status, answer = self._call(method, path, body)
+        return self._parsed(method, path, *self._call(method, path, body))
+
+    def _parsed(self, method: str, path: str, status: int, answer: bytes) -> Object:
         if status >= http.HTTPStatus.BAD_REQUEST:
             raise ClusterError(f"the API server refuses {method} {path}: {_message(answer)}")
         parsed: Object = json.loads(answer)
@@ -72,7 +106,7 @@ class Api:
 
     def _call(self, method: str, path: str, body: Object | None = None) -> tuple[int, bytes]:
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        headers = {"Accept": "application/json", "User-Agent": "local-cluster"}
+        headers = dict(_HEADERS)
         if body is not None:
             headers["Content-Type"] = kind
         connection = self._connection()

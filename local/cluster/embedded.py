@@ -1,8 +1,10 @@
 """A whole cluster in one folder: started, found again, ended."""
 
+import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,6 +22,7 @@ Report = Callable[[str], None]
 
 __all__ = ["EmbeddedCluster", "Programs"]
 
+_API_SERVER: Final = "kube-apiserver"
 _POLL_SECONDS: Final = 0.1
 _CONTROL_PLANE_SECONDS: Final = 60.0
 _SECONDS: Final = 90.0
@@ -98,19 +101,38 @@ class EmbeddedCluster:
         """End programs of the cluster by SIGKILL, all of them where none is named, as when the power goes."""
         self._processes.kill(names or ending.NAMES)
 
+    @contextmanager
+    def api_server_stopped(self) -> Iterator[None]:
+        """The API server hangs: its connections stay open, and nobody answers."""
+        its = [process for process in self._processes.running() if process.name == _API_SERVER]
+        for process in its:
+            process.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in its:
+                process.signal(signal.SIGCONT)
+
     def revive(self) -> None:
         """Start the API server again after it was killed, and return when it is ready; the others go on with it.
 
         After `kill()` of all of them, `start` it is.
         """
-        ports, pki = Ports.load(self._layout.settings), Pki(self._layout.pki)
-        commands = Commands(self._programs, self._layout, ports, pki, self._nodes)
-        self._processes.start("kube-apiserver", commands.kube_apiserver())
-        self._wait("the API server is ready", self._admin(ports, pki).is_ready, _CONTROL_PLANE_SECONDS)
+        self._processes.start(_API_SERVER, self._commands().kube_apiserver())
+        self._wait("the API server is ready", self.api().is_ready, _CONTROL_PLANE_SECONDS)
 
     def remove(self, report: Report = print) -> None:
         """Stop, and remove the folder with all that the cluster held."""
         ending.remove(self._layout.folder, report)
+
+    def pki(self) -> Pki:
+        """Its authority and its certificates."""
+        return Pki(self._layout.pki)
+
+    def api(self) -> Api:
+        """A client of the API server's that may do everything."""
+        port, pki = Ports.load(self._layout.settings).api_server, self.pki()
+        return Api(port, pki, pki.client("super-admin", "kubernetes-super-admin", "system:masters"))
 
     def _keep_size(self, report: Report) -> None:
         """Go by the size that the cluster was made with."""
@@ -125,12 +147,11 @@ class EmbeddedCluster:
         settings = self._layout.settings
         if not settings.exists():
             Ports.choose().save(settings)
-        ports, pki = Ports.load(settings), Pki(self._layout.pki)
-        commands = Commands(self._programs, self._layout, ports, pki, self._nodes)
+        commands, pki = self._commands(), self.pki()
         report(f"Starting etcd and the API server on {commands.server} …")
         self._processes.start("etcd", commands.etcd())
-        self._processes.start("kube-apiserver", commands.kube_apiserver())
-        api = self._admin(ports, pki)
+        self._processes.start(_API_SERVER, commands.kube_apiserver())
+        api = self.api()
         self._wait("the API server is ready", api.is_ready, _CONTROL_PLANE_SECONDS)
         admin = pki.client("admin", "kubernetes-admin", "kubeadm:cluster-admins")
         kubeconfig.write(self.kubeconfig, f"https://{commands.server}", "kubernetes-admin", pki, admin)
@@ -141,8 +162,9 @@ class EmbeddedCluster:
         self._processes.start("kwok", commands.kwok())
         return api
 
-    def _admin(self, ports: Ports, pki: Pki) -> Api:
-        return Api(ports.api_server, pki, pki.client("super-admin", "kubernetes-super-admin", "system:masters"))
+    def _commands(self) -> Commands:
+        ports = Ports.load(self._layout.settings)
+        return Commands(self._programs, self._layout, ports, self.pki(), self._nodes)
 
     def _fill(self, api: Api, report: Report) -> None:
         """Create what a cluster of kubeadm's holds, and wait until all of it runs."""

@@ -1,0 +1,166 @@
+"""What is done in each run, drawn from a seed: the same for the same seed and number, whatever ran before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Final, Literal
+
+Where = Literal["fresh", "coexist", "replace"]
+"""A cluster as kubeadm leaves it; Cilium beside kube-proxy; Cilium instead of it."""
+Command = Literal["coexist", "replace", "destroy"]
+"""`pulumi up` to one of the modes, or `pulumi destroy`."""
+
+UP: Final = ("found", "daemonset", "configmap", "cilium", "way-back", "agents", "status")
+DESTROY: Final = ("way-back", "cilium", "configmap", "daemonset")
+STEPS: Final = tuple(f"up {step}" for step in UP) + tuple(f"destroy {step}" for step in DESTROY)
+"""Every step that an instant can fall into, as `up cilium`."""
+
+KINDS: Final = (
+    *("kill everything",) * 7,
+    *("kill one",) * 4,
+    "API server stopped",
+    "API server killed",
+    "connections refused",
+    "connection closed",
+    "answer 409",
+    "answer 429",
+    "answer 500",
+    "slow exec",
+    "pod deleted",
+)
+"""What is done at the instant, as often as it is drawn in twenty runs."""
+
+_HALFWAY: Final = 0.25
+_STAY: Final = 0.8
+_BY_REQUEST: Final = 0.5
+
+
+@dataclass(frozen=True)
+class Instant:
+    """When it is done.
+
+    Attributes:
+        step: one of `STEPS`.
+        fraction: how far into the step, from 0 to 1.
+        by: of its usual time, or of the changes that it usually asks the API server for.
+        after: with `request`, whether that change is made, and only its answer never comes.
+    """
+
+    step: str
+    fraction: float
+    by: Literal["time", "request"]
+    after: bool
+
+
+@dataclass(frozen=True)
+class Halfway:
+    """An earlier run that was killed, and never done again."""
+
+    command: Command
+    instant: Instant
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run.
+
+    Attributes:
+        start: where the cluster is before it, before `halfway` too.
+        kind: one of `KINDS`; pick: from 0 to 1, whom it strikes; seconds, count: how long, and how many requests.
+    """
+
+    number: int
+    start: Where
+    halfway: Halfway | None
+    command: Command
+    instant: Instant
+    kind: str
+    pick: float
+    seconds: float
+    count: int
+
+    @property
+    def end(self) -> Where:
+        return "fresh" if self.command == "destroy" else self.command
+
+    def __str__(self) -> str:
+        """`replace → coexist (after: destroy killed in «destroy cilium»), «up agents» 42 %: kill everything`."""
+        its, before = self.instant, ""
+        if self.halfway:
+            before = f" (after {self.halfway.command}, killed in «{self.halfway.instant.step}»)"
+        way = "of its requests" if its.by == "request" else "of its time"
+        return f"{self.start}{before} → {self.command}, «{its.step}» at {its.fraction:.0%} {way}: {self.kind}"
+
+
+def draw(seed: int) -> Iterator[Plan]:
+    """Run after run, from number 1 on. Each step comes once in as many runs as there are steps."""
+    where: Where = "fresh"
+    number = 0
+    while True:
+        number += 1
+        plan = _drawn(
+            Random(f"{seed}/{number}"), number, where, _dealt(seed, number, STEPS), _dealt(seed, number, KINDS)
+        )
+        where = plan.end
+        yield plan
+
+
+def _dealt(seed: int, number: int, cards: tuple[str, ...]) -> str:
+    """From a deck that is shuffled anew when it is used up."""
+    deck, card = divmod(number - 1, len(cards))
+    shuffled = list(cards)
+    Random(f"{seed}/{deck}/{len(cards)}").shuffle(shuffled)
+    return shuffled[card]
+
+
+def _drawn(random: Random, number: int, where: Where, step: str, kind: str) -> Plan:
+    verb, _, name = step.partition(" ")
+    start: Where = where if random.random() < _STAY else random.choice(("fresh", "coexist", "replace"))
+    halfway = random.random() < _HALFWAY
+    if verb == "destroy" and start == "fresh" and not halfway:
+        start = random.choice(("coexist", "replace"))
+    earlier = _halfway(random, start, verb, name) if halfway else None
+    return Plan(
+        number=number,
+        start=start,
+        halfway=earlier,
+        command="destroy" if verb == "destroy" else _up(random, start, earlier),
+        instant=_instant(random, step),
+        kind=kind,
+        pick=random.random(),
+        seconds=round(random.uniform(2, 12), 1),
+        count=random.randint(1, 4),
+    )
+
+
+def _halfway(random: Random, start: Where, verb: str, name: str) -> Halfway:
+    """Cut off where the step that the next run is to be disturbed in has something to do."""
+    if start == "fresh":
+        command: Command = random.choice(("coexist", "replace", "replace"))
+        steps: tuple[str, ...] = UP
+        if verb == "destroy":
+            steps = ("agents", "status") if name in ("way-back", "cilium") else ("cilium", "way-back", "agents")
+        return Halfway(command, _instant(random, f"up {random.choice(steps)}"))
+    if verb == "up" and random.random() < 1 / 3:
+        return Halfway("destroy", _instant(random, f"destroy {random.choice(DESTROY)}"))
+    return Halfway(_other(start), _instant(random, f"up {random.choice(UP)}"))
+
+
+def _up(random: Random, start: Where, earlier: Halfway | None) -> Command:
+    if start == "fresh":
+        if earlier and random.random() < 1 / 2:
+            return earlier.command
+        return random.choice(("coexist", "replace", "replace"))
+    # on where the run before it was to go, or back again
+    return start if earlier and random.random() < 1 / 3 else _other(start)
+
+
+def _other(where: Where) -> Literal["coexist", "replace"]:
+    return "coexist" if where == "replace" else "replace"
+
+
+def _instant(random: Random, step: str) -> Instant:
+    by: Literal["time", "request"] = "request" if random.random() < _BY_REQUEST else "time"
+    return Instant(step, round(random.random(), 3), by, random.random() < 1 / 2)

@@ -1,0 +1,128 @@
+"""One cluster and one stack, for run after run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+from local.chaos import looking
+from local.chaos.disturbance import Disturbance, Quiet
+from local.chaos.engine import Done, Running, Stack
+from local.chaos.errors import ChaosError
+from local.chaos.plan import Command, Instant, Plan, Where
+from local.chaos.promises import KubeProxy, Promises
+from local.chaos.proxy import Proxy, Request, Verdict
+from local.chaos.watcher import Watcher
+from local.cluster import EmbeddedCluster
+from local.cluster.ports import LOOPBACK
+from local.toolchain import Toolchain
+
+_TIMEOUT_SECONDS: Final = 30
+_SECONDS_TO_END: Final = 30.0
+_PROXY: Final = ("/apis/apps/v1/namespaces/kube-system/daemonsets", "/api/v1/namespaces/kube-system/configmaps")
+
+
+class World:
+    """What all runs on one cluster have in common."""
+
+    def __init__(self, folder: Path, cluster: EmbeddedCluster, toolchain: Toolchain) -> None:
+        """`cluster`: up, as kubeadm leaves it."""
+        self._cluster = cluster
+        self._gate: Disturbance | Quiet = Quiet()
+        self._where: Where = "fresh"
+        api = cluster.api()
+        nodes = frozenset(node["metadata"]["name"] for node in api.get("/api/v1/nodes")["items"])
+        daemonset, configmap = (api.get(f"{collection}/kube-proxy") for collection in _PROXY)
+        self._promises = Promises(KubeProxy(daemonset, configmap), nodes)
+        self._looker = looking.Looker(api, toolchain.kubectl, cluster.kubeconfig, looking.objects(api), nodes)
+        port = int(cluster.server.rpartition(":")[2])
+        self._proxy = Proxy(port, cluster.pki(), self)
+        self._proxy.start()
+        self._watcher = Watcher(api)
+        self._watcher.start()
+        self._stack = Stack(folder, toolchain, _kubeconfig(cluster, self._proxy.port))
+        self._stack.configure(chart=str(toolchain.cilium_chart), timeoutSeconds=_TIMEOUT_SECONDS)
+
+    def end(self) -> None:
+        """The cluster goes on."""
+        self._watcher.stop()
+        self._proxy.stop()
+
+    # What the proxy asks
+
+    def before(self, request: Request) -> Verdict:
+        return self._gate.before(request)
+
+    def after(self, request: Request, status: int) -> Verdict:
+        return self._gate.after(request, status)
+
+    # What is done
+
+    def bring(self, where: Where) -> None:
+        """The cluster to a start, undisturbed."""
+        if self._where == where:
+            return
+        done = self.undisturbed("destroy" if where == "fresh" else where)
+        if done.code:
+            raise ChaosError(f"the cluster can't be brought from {self._where} to {where}:\n{done.text[-4000:]}")
+        self._where = where
+
+    def undisturbed(self, command: Command) -> Done:
+        return self._start(command).wait()
+
+    def disturbed(self, command: Command, kind: str, instant: Instant, plan: Plan) -> tuple[Done, Disturbance]:
+        """One command, and what was done to it. Nothing of either is left at work, nor the lock of a dead run."""
+        gate = Disturbance(
+            kind,
+            instant,
+            pick=plan.pick,
+            seconds=plan.seconds,
+            count=plan.count,
+            cluster=self._cluster,
+            struck=self._promises.struck.add,
+        )
+        self._gate = gate
+        try:
+            running = self._start(command)
+            gate.watch(running)
+            done = running.wait()
+            gate.settle()
+            running.leave(_SECONDS_TO_END)
+        finally:
+            self._gate = Quiet()
+        self._stack.unlock()
+        return done, gate
+
+    def problems(self, command: Command) -> list[str]:
+        """What isn't as the command wanted it, after it went well."""
+        self._where = "fresh" if command == "destroy" else command
+        found = self._looker.problems(self._where)
+        if command == "destroy":
+            left = [its["urn"].rpartition("::")[2] for its in self._stack.resources()]
+            found += [f"left in the stack's state: {', '.join(left)}"] if left else []
+        else:
+            preview = self._stack.preview()
+            found += [f"the next preview shows a change:\n{preview.text}"] if preview.code else []
+        return found
+
+    def broken(self) -> list[str]:
+        """Which promise was broken since the last call, at which resource version."""
+        found = self._promises.follow(self._watcher.taken())
+        self._promises.struck.clear()
+        return found
+
+    def _start(self, command: Command) -> Running:
+        if command != "destroy":
+            self._stack.configure(mode=command)
+        return self._stack.start("destroy" if command == "destroy" else "up")
+
+
+def _kubeconfig(cluster: EmbeddedCluster, port: int) -> Path:
+    """The administrator's, by way of the proxy."""
+    content = json.loads(cluster.kubeconfig.read_text())
+    content["clusters"][0]["cluster"]["server"] = f"https://{LOOPBACK}:{port}"
+    file = cluster.kubeconfig.with_name("kubeconfig-of-the-proxy")
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(content))
+    return file
