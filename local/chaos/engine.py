@@ -64,7 +64,11 @@ class Running:
             self._process.wait(_RUN_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill_all()
-        self.journal.close()
+        except BaseException:
+            self.kill_all()
+            raise
+        finally:
+            self.journal.close()
         return Done(self._process.returncode, self._output.read_text(errors="replace"))
 
     def members(self) -> dict[int, str]:
@@ -172,6 +176,9 @@ class Stack:
                 process.wait(_SHORT_SECONDS)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
         return Done(process.returncode, output.read_text(errors="replace"))
 
     def _popen(self, arguments: list[str] | tuple[str, ...], stream: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -83,9 +83,10 @@ class Proxy:
         self._asking = ssl.create_default_context(cafile=str(pki.ca.certificate))
         admin = pki.client("admin", "kubernetes-admin", "kubeadm:cluster-admins")
         self._asking.load_cert_chain(admin.certificate, admin.key)
-        self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._listen()), name="proxy", daemon=True)
+        self._loop: asyncio.AbstractEventLoop
+        self._over: asyncio.Event
         self.port = 0
 
     def start(self) -> None:
@@ -94,19 +95,16 @@ class Proxy:
             raise OSError("the proxy doesn't start")
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join()
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.set_exception_handler(lambda *_: None)  # connections that end in the middle are what this is for
-        self._loop.run_until_complete(self._listen())
-        self._loop.run_forever()
-
     async def _listen(self) -> None:
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        self._loop.set_exception_handler(lambda *_: None)  # connections that end in the middle are what this is for
         server = await asyncio.start_server(self._serve, LOOPBACK, 0, ssl=self._serving, limit=_LONGEST_HEAD)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
+        await self._over.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, with one of its own to the API server."""
