@@ -35,6 +35,7 @@ class Steps:
     Args:
         order: JSON of `cluster.told.Order`.
         mark: the repair mark; a new one is an update of each.
+        run: the run that holds the lock on the cluster.
         kubeconfig: its content, or None for the ambient one; context: None for the current one.
     """
 
@@ -44,11 +45,12 @@ class Steps:
         *,
         order: pulumi.Input[str],
         mark: pulumi.Input[str],
+        run: pulumi.Input[str],
         kubeconfig: pulumi.Input[str] | None,
         context: pulumi.Input[str] | None,
     ) -> None:
         self._parent = parent
-        self._told: dict[str, pulumi.Input[str]] = {"ORDER": order, "MARK": mark}
+        self._told: dict[str, pulumi.Input[str]] = {"ORDER": order, "MARK": mark, "RUN": run}
         if kubeconfig is not None:
             self._told["KUBECONFIG"] = pulumi.Output.secret(kubeconfig)
         if context is not None:

@@ -11,7 +11,7 @@ from typing import Any, NotRequired, TypedDict
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from . import command, release, settings, values
+from . import command, holding, release, settings, values
 from .agent_status import AgentStatus
 from .cluster.told import Order
 from .found import Found
@@ -109,7 +109,7 @@ class KubeProxyReplacement(pulumi.ComponentResource):
         # 3. Remove kube-proxy, backed up: the DaemonSet, then the ConfigMap. In coexist mode: it is back.
         helm_values = _helm_values(told, found)
         order = _order(told, found, cluster, _rendered(told, found, helm_values, provider, self))
-        step = command.Steps(self, order=order, mark=found.mark, kubeconfig=kubeconfig, context=context)
+        step = command.Steps(self, order=order, mark=found.mark, run=found.run, kubeconfig=kubeconfig, context=context)
         daemonset = step.command(f"{name}-daemonset", "kube-proxy-daemonset", depends_on=[found])
         configmap = step.command(f"{name}-configmap", "kube-proxy-configmap", depends_on=[daemonset])
 
@@ -159,6 +159,9 @@ class KubeProxyReplacement(pulumi.ComponentResource):
             },
             opts=self._child(depends_on=[daemonset, configmap, cilium, cleaned]),
         )
+
+        # the lock on the cluster, which step 1 has taken where anything changes
+        holding.until(status.kubeProxyReplacement, found, kubeconfig, context, self)
 
         self.mode = pulumi.Output.from_input(args["mode"])
         self.kube_proxy_replacement = status.kubeProxyReplacement

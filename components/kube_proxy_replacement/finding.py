@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ from pulumi.output import Unknown
 
 from . import looking
 from .chart import ChartError
-from .cluster import identity, kube_proxy, kubeadm, nodes, record
+from .cluster import identity, kube_proxy, kubeadm, nodes, record, renewing
 from .cluster.api import Api
 from .cluster.errors import ProcedureError
 from .settings import NAMES, SettingsError
 
-_TOLD = ("notes", "findings", "restart", "server", "run", "preview")
+_TOLD = ("notes", "findings", "restart", "server", "preview")
 """Told to the reviewer or to a repair; by themselves no change. What is wrong changes the mark."""
+
+_READINGS = ("unreadable",)
+"""A change of it renews the readings alone: nothing is done to the cluster, under no new run."""
 
 
 def check(before: dict[str, Any], inputs: dict[str, Any]) -> CheckResult:
@@ -38,14 +41,21 @@ def check(before: dict[str, Any], inputs: dict[str, Any]) -> CheckResult:
         return CheckResult(inputs, [CheckFailure("", reason) for reason in error.reasons])
     except (ProcedureError, ChartError) as error:
         return CheckResult(inputs, [CheckFailure("", str(error))])
-    return CheckResult({**settings, **found.as_inputs(), "run": inputs.get("run")}, [])
+    now = {**settings, **found.as_inputs()}
+    same = not found.superseded and not _changes(before, now, (*_TOLD, *_READINGS, "run"))
+    # a run that changes nothing is none: what was recorded of the last one stays, in the Commands too
+    return CheckResult({**now, "run": before["run"] if same and before.get("run") else inputs.get("run")}, [])
 
 
 def diff(before: Mapping[str, Any], now: Mapping[str, Any]) -> DiffResult:
     """Nothing changes while the settings, the address and the mark are the same."""
-    keys = [key for key in now if key not in _TOLD and not key.startswith("__")]
+    return DiffResult(changes=_changes(before, now, _TOLD))
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any], aside: Collection[str]) -> bool:
+    keys = [key for key in now if key not in aside and not key.startswith("__")]
     gone = [key for key in NAMES if key in before and key not in now and before[key] is not None]
-    return DiffResult(changes=bool(gone) or any(before.get(key) != now[key] for key in keys))
+    return bool(gone) or any(before.get(key) != now[key] for key in keys)
 
 
 def read(id_: str, state: dict[str, Any]) -> ReadResult:
@@ -56,19 +66,31 @@ def read(id_: str, state: dict[str, Any]) -> ReadResult:
 
 
 def create(inputs: dict[str, Any]) -> CreateResult:
-    return CreateResult(id_=f"found-{uuid.uuid4().hex[:12]}", outs=_outs(inputs, None))
+    return CreateResult(id_=f"found-{uuid.uuid4().hex[:12]}", outs=_outs(inputs, _locked(inputs, None)))
 
 
 def update(before: Mapping[str, Any], inputs: dict[str, Any]) -> UpdateResult:
-    return UpdateResult(outs=_outs(inputs, before.get("backup")))
+    kept = before.get("backup")
+    return UpdateResult(outs=_outs(inputs, kept if inputs["run"] == before.get("run") else _locked(inputs, kept)))
 
 
 def _outs(inputs: dict[str, Any], backup: Any) -> dict[str, Any]:
-    """The state's own copy of the backup is made here, before anything is removed; the notes have been told.
+    """The notes have been told."""
+    return {**inputs, "notes": [], "findings": [], "backup": backup}
+
+
+def _locked(inputs: Mapping[str, Any], backup: Any) -> str:
+    """The lock on the cluster taken for this run, before it changes anything; and the new copy of the backup."""
+    api = Api.connect(inputs.get("kubeconfig"), inputs.get("kubeContext"))
+    with renewing.taken(api, inputs["run"]):
+        return _backup(api, inputs, backup)
+
+
+def _backup(api: Api, inputs: Mapping[str, Any], backup: Any) -> str:
+    """The state's own copy of the backup is made here, before anything is removed.
 
     Where the copy in the cluster was deleted, it comes back from the state's.
     """
-    api = Api.connect(inputs.get("kubeconfig"), inputs.get("kubeContext"))
     live, kept = kube_proxy.find(api), record.read(api)
     if kept is None and backup:
         release = f"{inputs.get('namespace') or 'kube-system'}/{inputs.get('releaseName') or 'cilium'}"
@@ -82,7 +104,7 @@ def _outs(inputs: dict[str, Any], backup: Any) -> dict[str, Any]:
         "kubeadm": (kept and kept.kubeadm) or _kubeadm_change(api, inputs["mode"], live.daemonset is not None),
     }
     # as text: Pulumi's state has no integers, and a DaemonSet with a port 10256.0 can't be created
-    return {**inputs, "notes": [], "findings": [], "backup": json.dumps(copy, sort_keys=True)}
+    return json.dumps(copy, sort_keys=True)
 
 
 def _kubeadm_change(api: Api, mode: str, present: bool) -> dict[str, str] | None:

@@ -71,7 +71,7 @@ class Found(Resource):
                 "backup",
             )
         )
-        run = uuid.uuid4().hex
+        run = f"{pulumi.get_project()}/{pulumi.get_stack()}/{uuid.uuid4().hex[:12]}"
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=["backup"]))
         # `check` runs in both and can't tell them apart by itself; it keeps no trace of this
         told = {**empty, **settings, "run": run, "preview": pulumi.runtime.is_dry_run()}

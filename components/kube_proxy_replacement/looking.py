@@ -26,6 +26,7 @@ from .cluster import (
     identity,
     ipvs,
     kube_proxy,
+    lease,
     nodes,
     pod_addresses,
     record,
@@ -78,6 +79,7 @@ class Found:
         unreadable: names of the nodes whose ready agent can't be read; a change of it renews the readings alone.
         restart: UIDs of agents to restart by name.
         notes: what the preview tells.
+        superseded: another run than the last recorded one has been at work on the cluster, or is.
     """
 
     cluster: str
@@ -90,6 +92,7 @@ class Found:
     unreadable: list[str]
     restart: list[str]
     notes: list[str]
+    superseded: bool = False
 
     def as_inputs(self) -> dict[str, Any]:
         return {
@@ -187,6 +190,7 @@ class _Look:
             proxy = reading(kube_proxy.find, api)
             services = reading(ServiceTable.read, api)
             kept = reading(record.read, api)
+            lock = reading(lease.read, api)
             daemonsets = reading(api.list, "/apis/apps/v1/daemonsets")
             release = reading(helm_release.find, api, settings.namespace, settings.release_name)
             node_items = reading(api.list, nodes.LIST)
@@ -194,6 +198,7 @@ class _Look:
             self.proxy: kube_proxy.KubeProxy = proxy.result()
             self.services: ServiceTable = services.result()
             self.record: record.Record | None = kept.result()
+            self.lock: lease.Lease | None = lock.result()
             self.daemonsets = daemonsets.result()
             self.release: helm_release.HelmRelease | None = release.result()
             self.configured = self.release.config if self.release else {}
@@ -242,11 +247,31 @@ class _Look:
             unreadable=sorted(wrong.unreadable) if self.reads_agents else list(self.before.get("unreadable") or []),
             restart=list(wrong.restart),
             notes=self.skipped
+            + self._lock_notes()
             + ([] if self.steady else self._notes(its_address, fresh))
             + ([effect] if (effect := self._keeping_changes()) else [])
             + [f"{node}: its agent can't be read ({why})" for node, why in sorted(wrong.unreadable.items())]
             + ([_UNREAD.format(namespace=self.settings.namespace)] if self.begun and not self.reads_agents else []),
+            superseded=self._superseded(),
         )
+
+    def _superseded(self) -> bool:
+        """Where nobody holds the lock, and the last who did was this stack's last run, nothing else was at work."""
+        return self.lock is not None and (bool(self.lock.holder) or self.lock.run != self.before.get("run"))
+
+    def _lock_notes(self) -> list[str]:
+        lock = self.lock
+        if lock is None or not self._superseded():
+            return []
+        if lock.holder:
+            return [
+                f"another run holds the lock on this cluster: {lock}, last renewed {lease.at(lock.renewed)} by its own "
+                "clock. While it renews that, an up is refused; a lock that isn't renewed for "
+                f"{lock.duration:.0f} s is taken over"
+            ]
+        if not self.before:
+            return []
+        return [f"another run has been at work on this cluster: {lock}. This one goes through every step again"]
 
     def _drift(self) -> drift.Drift:
         return drift.look(

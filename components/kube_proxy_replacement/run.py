@@ -6,6 +6,8 @@ Environment:
     KUBE_PROXY_REPLACEMENT_ORDER: what to do, on which cluster (JSON of `cluster.told.Order`).
     KUBE_PROXY_REPLACEMENT_KUBECONFIG: a kubeconfig's content; without it the ambient one is used.
     KUBE_PROXY_REPLACEMENT_CONTEXT: a context's name; without it the current one.
+    KUBE_PROXY_REPLACEMENT_RUN: the run whose program holds the lock on the cluster; without it (a state of the time
+        before there was one) the step goes without.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ import gc
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 
-from .cluster import order
+from .cluster import order, renewing
 from .cluster.api import Api
 from .cluster.errors import ApiError, ProcedureError
 from .cluster.told import Order
@@ -31,6 +34,9 @@ STEPS = {
     ("agents", "create"): order.agents_switched,
     ("agents", "update"): order.agents_switched,
 }
+
+_FIRST = "kube-proxy-daemonset"
+"""The first one in `up`, so the last one in `destroy`."""
 
 _PATIENCE = 60.0
 """Seconds for which a request is repeated: an API server that restarts is away that long."""
@@ -50,6 +56,8 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
     if step is None:
         _say(f"usage: STEP VERB, one of {', '.join(' '.join(key) for key in STEPS)}", sys.stderr)
         return 2
+    its_name, verb = arguments
+    lock = ExitStack()
     try:
         told = Order.from_json(environment["KUBE_PROXY_REPLACEMENT_ORDER"])
         api = Api.connect(
@@ -58,11 +66,16 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
             patience=_PATIENCE,
         )
         order.confirm_cluster(api, told)
+        if run := environment.get("KUBE_PROXY_REPLACEMENT_RUN"):
+            deletes = verb == "delete"
+            last = deletes and its_name == _FIRST
+            lock.enter_context(renewing.step(api, run, deletes=deletes, last=last, say=_say))
     except ProcedureError as error:
         _say(f"{error}{_rights(error)}\n{_NOT_BEGUN}", sys.stderr)
         return 1
     try:
-        step(api, told, _say)
+        with lock:
+            step(api, told, _say)
     except ProcedureError as error:
         _say(f"{error}{_rights(error)}", sys.stderr)
         return 1

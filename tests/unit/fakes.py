@@ -9,6 +9,7 @@ import copy
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,12 @@ class FakeApi(Api):
         self.on_exec: ExecHandler = lambda *_: ExecResult("", "", 0)
         self.on_call: Callable[[str, str], None] = lambda *_: None
         self.bodies: list[tuple[str, str, Object]] = []
-        self._version = 1000
+        self._versions = count(1001)
+
+    def beside(self, *, patience: float | None = None, timeout: tuple[float, float] | None = None) -> Api:
+        other = copy.copy(self)
+        other.guard = None
+        return other
 
     @property
     def server(self) -> str:
@@ -143,17 +149,19 @@ class FakeApi(Api):
         self.calls.append((method, path))
         if body is not None:
             self.bodies.append((method, path, copy.deepcopy(body)))
+        if self.guard and method in ("POST", "PUT", "PATCH", "DELETE") and "dryRun=" not in path:
+            self.guard()
         self.on_call(method, path)
         if (method, path) in self.errors:
             raise self.errors[method, path]
 
     def _store(self, path: str, body: Object) -> Object:
-        self._version += 1
+        version = str(next(self._versions))
         stored = copy.deepcopy(body)
         metadata = stored.setdefault("metadata", {})
-        metadata["resourceVersion"] = str(self._version)
+        metadata["resourceVersion"] = version
         old = self.objects.get(path)
-        metadata["uid"] = old["metadata"].get("uid", "") if old else f"uid-{self._version}"
+        metadata["uid"] = old["metadata"].get("uid", "") if old else f"uid-{version}"
         self.objects[path] = stored
         return copy.deepcopy(stored)
 
@@ -177,6 +185,9 @@ class Clock:
         self.on_sleep: Callable[[float], None] = lambda _: None
 
     def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
         return self.now
 
     def sleep(self, seconds: float) -> None:

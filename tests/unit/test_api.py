@@ -264,6 +264,78 @@ class TestMay:
         }
 
 
+class LockedError(Exception):
+    pass
+
+
+class TestGuard:
+    CHANGES = (
+        lambda api: api.create("/x", {"a": 1}),
+        lambda api: api.replace("/x", {"a": 1}),
+        lambda api: api.merge("/x", {"a": 1}),
+        lambda api: api.delete("/x"),
+    )
+
+    @pytest.fixture
+    def locked(self, api: Api) -> Api:
+        def say_no() -> None:
+            raise LockedError
+
+        api.guard = say_no
+        return api
+
+    @pytest.mark.parametrize("change", CHANGES)
+    def test_what_would_change_something_is_not_even_sent(self, server: Server, locked: Api, change: Any) -> None:
+        with pytest.raises(LockedError):
+            change(locked)
+        assert server.requests == []
+
+    @pytest.mark.parametrize(
+        "harmless",
+        [
+            lambda api: api.get("/x"),
+            lambda api: api.list("/x"),
+            lambda api: api.may("create", "pods"),
+            lambda api: api.create("/x?dryRun=All", {"a": 1}),
+            lambda api: api.replace("/x?dryRun=All", {"a": 1}),
+            lambda api: api.beside().create("/x", {"a": 1}),
+        ],
+    )
+    def test_what_changes_nothing_and_what_goes_beside_it_is_not_guarded(
+        self, server: Server, locked: Api, harmless: Any
+    ) -> None:
+        harmless(locked)
+        assert len(server.requests) == 1
+
+    @pytest.mark.parametrize("change", CHANGES)
+    def test_it_is_asked_before_each_try(self, server: Server, api: Api, change: Any) -> None:
+        """While a request is tried again, another run may have begun."""
+        asked: list[int] = []
+
+        def guard() -> None:
+            asked.append(len(server.requests))
+            if len(asked) == 3:
+                raise LockedError
+
+        api.guard = guard
+        server.answer = lambda _: status(503)
+        with pytest.raises(LockedError):
+            change(api)
+        assert asked == [0, 1, 2]
+
+
+def test_a_connection_beside_it_has_its_own_patience_and_its_own_time_for_an_answer(
+    server: Server, api: Api, clock: Clock
+) -> None:
+    def hangs(_: Request) -> Answer:
+        raise Hang
+
+    server.answer = hangs
+    with pytest.raises(UnreachableError, match="tried for 0 s"):
+        api.beside(patience=0, timeout=(1, 0.1)).get("/x")
+    assert len(server.requests) == 1
+
+
 class TestRepeating:
     def times(self, server: Server, count: int, bad: Any) -> None:
         """The first answers are bad (an Answer, or Hang), the next are good."""

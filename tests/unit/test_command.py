@@ -210,7 +210,8 @@ def declared() -> Iterator[Callable[..., tuple[dict[str, Any], Any]]]:
         @pulumi.runtime.test
         def program() -> Any:
             parent = pulumi.ComponentResource("a:b:C", "parent")
-            steps = command.Steps(parent, **{"order": "{}", "mark": "", "kubeconfig": None, "context": None} | told)
+            nothing = {"order": "{}", "mark": "", "run": "", "kubeconfig": None, "context": None}
+            steps = command.Steps(parent, **nothing | told)
             return steps.command("it", step, verbs=verbs, depends_on=[], more={"REVISION": "7"}).id
 
         program()
@@ -240,8 +241,9 @@ class TestTheCommand:
         assert inputs["addPreviousOutputInEnv"] is False
 
     def test_what_it_is_told_is_in_its_environment(self, declared: Any) -> None:
-        inputs, _ = declared(order='{"cluster": "c"}', mark="m", context="prod")
+        inputs, _ = declared(order='{"cluster": "c"}', mark="m", run="p/s/1", context="prod")
         assert inputs["environment"] == {
+            "KUBE_PROXY_REPLACEMENT_RUN": "p/s/1",
             "KUBE_PROXY_REPLACEMENT_ORDER": '{"cluster": "c"}',
             "KUBE_PROXY_REPLACEMENT_MARK": "m",
             "KUBE_PROXY_REPLACEMENT_CONTEXT": "prod",

@@ -226,6 +226,15 @@ def test_every_command_carries_the_cluster_and_the_mark(declare: Any) -> None:
         assert environment["KUBE_PROXY_REPLACEMENT_MARK"] == FOUND["mark"]
 
 
+def test_every_command_carries_the_run_that_found(declare: Any) -> None:
+    _, cluster = declare({"mode": "replace"})
+
+    run = cluster.inputs["kpr-found"]["run"]
+    assert run.startswith("kube-proxy-replacement/test/")
+    for name in COMMANDS:
+        assert cluster.inputs[name]["environment"]["KUBE_PROXY_REPLACEMENT_RUN"] == run
+
+
 def test_a_chart_that_renders_otherwise_is_refused_before_any_command(declare: Any) -> None:
     with pytest.raises(pulumi.RunError, match=r"renders kube-proxy-replacement: 'false'.*Nothing was changed"):
         declare({"mode": "replace"}, says="false")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,11 @@ from pulumi.output import UNKNOWN
 
 from kube_proxy_replacement import finding, looking
 from kube_proxy_replacement.chart import ChartError
-from kube_proxy_replacement.cluster import kube_proxy, kubeadm, record
-from kube_proxy_replacement.cluster.errors import ApiError, KubeconfigError, ProcedureError
+from kube_proxy_replacement.cluster import kube_proxy, kubeadm, lease, record
+from kube_proxy_replacement.cluster.errors import ApiError, KubeconfigError, LockError, ProcedureError
 from kube_proxy_replacement.settings import SettingsError
 
-from .fakes import FakeApi, kubeadm_objects, namespace, node
+from .fakes import Clock, FakeApi, kubeadm_objects, namespace, node
 
 SECRET = "hunter2"
 SEEN = looking.Found(
@@ -28,6 +29,7 @@ SEEN = looking.Found(
     restart=[],
     notes=["agents reach the API server at 192.0.2.10:6443"],
 )
+RUN, NEXT = "project/dev/1", "project/dev/2"
 RECORD = "/api/v1/namespaces/kube-system/configmaps/kube-proxy-replacement"
 
 
@@ -48,7 +50,7 @@ def look(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def recorded(**changes: Any) -> dict[str, Any]:
     """What a run has recorded, and what the next check gives, but for the changes."""
-    return {"mode": "replace", **SEEN.as_inputs(), "__provider": "name", **changes}
+    return {"mode": "replace", **SEEN.as_inputs(), "run": RUN, "__provider": "name", **changes}
 
 
 class TestCheck:
@@ -87,6 +89,30 @@ class TestCheck:
         inputs = {"mode": "replace", "cluster": None, **unknown}
         result = finding.check({}, inputs)
         assert (result.inputs, result.failures, look) == (inputs, [], [])
+
+    def test_where_nothing_changes_the_run_that_changed_something_last_stays(self, look: list[Any]) -> None:
+        assert finding.check(recorded(), {"mode": "replace", "run": NEXT}).inputs["run"] == RUN
+
+    @pytest.mark.parametrize(
+        "before", [recorded(mark="abc"), recorded(mode="coexist"), recorded(kubeContext="prod"), recorded(run=None), {}]
+    )
+    def test_where_something_changes_it_is_a_run_of_its_own(self, look: list[Any], before: dict[str, Any]) -> None:
+        assert finding.check(before, {"mode": "replace", "run": NEXT}).inputs["run"] == NEXT
+
+    def test_readings_are_renewed_under_the_run_that_was(self, look: list[Any]) -> None:
+        before = recorded(unreadable=["node-1"])
+        now = finding.check(before, {"mode": "replace", "run": NEXT}).inputs
+        assert now["run"] == RUN
+        assert finding.diff(before, now).changes is True
+
+    def test_after_another_run_on_the_cluster_everything_is_gone_through_again(
+        self, look: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        superseded = replace(SEEN, superseded=True)
+        monkeypatch.setattr(looking, "look", lambda *_, **__: superseded)
+        now = finding.check(recorded(), {"mode": "replace", "run": NEXT}).inputs
+        assert now["run"] == NEXT
+        assert finding.diff(recorded(), now).changes is True
 
     def test_every_reason_is_a_failure_of_its_own(self, look: list[Any]) -> None:
         look.append(SettingsError(["mode: no", "chart: no"]))
@@ -186,7 +212,6 @@ class TestDiff:
             {"findings": ["kube-proxy's DaemonSet is back"]},
             {"restart": ["uid"]},
             {"server": "https://127.0.0.1:7443"},
-            {"run": "another"},
             {"__provider": "another name"},
         ],
     )
@@ -200,6 +225,7 @@ class TestDiff:
         "changed",
         [
             {"mark": "abc"},
+            {"run": NEXT},
             {"mode": "coexist"},
             {"cluster": "uid-b"},
             {"image": "other"},
@@ -285,7 +311,7 @@ class TestRecording:
         assert {"daemonset": copy["daemonset"], "configmap": copy["configmap"]} == {
             key: self.bare()[key] for key in ("daemonset", "configmap")
         }
-        assert api.changes() == []
+        assert {path for _, path in api.changes()} <= {lease.COLLECTION, lease.PATH}
 
     def test_the_copy_knows_what_kubeadm_will_be_told_in_this_run(self, api: FakeApi) -> None:
         """The record is written after it; without this a record that comes back from the state couldn't undo it."""
@@ -309,19 +335,19 @@ class TestRecording:
         kept = self.bare() | {"kubeadm": {"before": "a", "after": "b"}}
         record.write(api, record.Record(cluster="uid-a", release="kube-system/cilium", **kept))
         del api.objects[kube_proxy.DAEMONSET], api.objects[kube_proxy.CONFIGMAP]
-        outs = finding.update(recorded(backup=json.dumps(self.bare())), recorded()).outs
+        outs = finding.update(recorded(backup=json.dumps(self.bare())), recorded(run=NEXT)).outs
         assert json.loads(outs["backup"]) == kept
 
     def test_a_kube_proxy_that_was_changed_since_is_copied_as_it_is_now(self, api: FakeApi) -> None:
         before = json.dumps(self.bare())
         api.objects[kube_proxy.DAEMONSET]["spec"]["template"]["spec"]["containers"][0]["image"] = "newer"
-        outs = finding.update(recorded(backup=before), recorded()).outs
+        outs = finding.update(recorded(backup=before), recorded(run=NEXT)).outs
         copy = json.loads(outs["backup"])["daemonset"]
         assert copy["spec"]["template"]["spec"]["containers"][0]["image"] == "newer"
 
     def test_a_record_that_was_deleted_comes_back_from_the_state_s_copy(self, api: FakeApi) -> None:
         del api.objects[kube_proxy.DAEMONSET], api.objects[kube_proxy.CONFIGMAP]
-        outs = finding.update(recorded(backup=json.dumps(self.bare())), recorded(namespace="net")).outs
+        outs = finding.update(recorded(backup=json.dumps(self.bare())), recorded(namespace="net", run=NEXT)).outs
         kept = record.read(api)
         assert kept is not None
         assert (kept.daemonset, kept.configmap) == (self.bare()["daemonset"], self.bare()["configmap"])
@@ -332,11 +358,47 @@ class TestRecording:
     def test_a_record_that_is_there_is_never_overwritten_by_the_state_s_copy(self, api: FakeApi) -> None:
         record.write(api, record.Record(cluster="uid-a", release="kube-system/cilium", uncleaned=frozenset({"x"})))
         before = api.objects[RECORD]["data"]
-        finding.update(recorded(backup=json.dumps(self.bare())), recorded())
+        finding.update(recorded(backup=json.dumps(self.bare())), recorded(run=NEXT))
         assert api.objects[RECORD]["data"] == before
 
     def test_a_record_that_was_changed_by_someone_is_refused(self, api: FakeApi) -> None:
         record.write(api, record.Record(cluster="uid-a", release="kube-system/cilium"))
         api.objects[RECORD]["data"]["daemonset.json"] = "{}"
         with pytest.raises(ProcedureError, match="checksum"):
-            finding.update(recorded(backup=json.dumps(self.bare())), recorded())
+            finding.update(recorded(backup=json.dumps(self.bare())), recorded(run=NEXT))
+
+    def test_the_lock_is_taken_before_anything_is_written_and_left_to_the_program(self, api: FakeApi) -> None:
+        del api.objects[kube_proxy.DAEMONSET], api.objects[kube_proxy.CONFIGMAP]
+        finding.update(recorded(backup=json.dumps(self.bare())), recorded(run=NEXT))
+        assert api.at("POST", lease.COLLECTION) < api.at("POST", RECORD.rpartition("/")[0])
+        held = lease.read(api)
+        assert held is not None
+        assert lease.is_program_of(held.holder, NEXT)
+
+    def test_while_another_run_renews_it_nothing_is_written(
+        self, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lease, "time", clock := Clock())
+        del api.objects[kube_proxy.DAEMONSET], api.objects[kube_proxy.CONFIGMAP]
+        theirs = lease.take(api, "ada@laptop, run other/prod/7")
+        told: list[lease.Lease] = []
+        clock.on_sleep = lambda _: told.append(lease.renew(api, theirs))
+        with pytest.raises(
+            LockError, match=r"(?s)ada@laptop, run other/prod/7, since 1970-01-01 00:16:40 UTC.*Nothing"
+        ):
+            finding.update(recorded(backup=json.dumps(self.bare())), recorded(run=NEXT))
+        assert RECORD not in api.objects
+
+    def test_where_what_is_to_be_written_is_refused_the_lock_is_given_up(self, api: FakeApi) -> None:
+        record.write(api, record.Record(cluster="uid-a", release="kube-system/cilium"))
+        api.objects[RECORD]["data"]["daemonset.json"] = "{}"
+        with pytest.raises(ProcedureError, match="checksum"):
+            finding.update(recorded(), recorded(run=NEXT))
+        left = lease.read(api)
+        assert left is not None
+        assert (left.holder, left.run) == ("", NEXT)
+
+    def test_readings_that_are_renewed_need_no_lock(self, api: FakeApi) -> None:
+        outs = finding.update(recorded(backup="{}"), recorded(unreadable=["node-1"])).outs
+        assert outs["backup"] == "{}"
+        assert api.calls == []

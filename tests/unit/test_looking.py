@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from kube_proxy_replacement import looking
-from kube_proxy_replacement.cluster import drift, ipvs, kube_proxy, kubeadm, nodes, record
+from kube_proxy_replacement.cluster import drift, ipvs, kube_proxy, kubeadm, lease, nodes, record
 from kube_proxy_replacement.cluster.api import Api
 from kube_proxy_replacement.cluster.errors import ApiError, ProcedureError, UnreachableError
 from kube_proxy_replacement.cluster.exec import ExecResult
@@ -543,6 +543,49 @@ class TestSteady:
         found = look(mode, before(mode))
         assert any("record" in finding for finding in found.findings)
         assert found.notes == []
+
+
+class TestTheLock:
+    """Whose Lease is on the cluster: a preview takes none, but says it."""
+
+    OURS, THEIRS = "ada@laptop, run project/dev/1", "bob@desk, run other/prod/7"
+
+    @pytest.fixture
+    def steady(self, world: World, look: Look) -> Callable[[], Found]:
+        world.ran("replace")
+        return lambda: look("replace", before("replace", run="project/dev/1"))
+
+    def test_after_this_stack_s_own_last_run_nothing_is_told(self, world: World, steady: Callable[[], Found]) -> None:
+        lease.take(world, self.OURS)
+        lease.give_up(world, self.OURS)
+        world.calls.clear()
+        found = steady()
+        assert (found.superseded, found.notes) == (False, [])
+
+    @pytest.mark.parametrize("holder", [THEIRS, OURS])
+    def test_while_it_is_held_it_says_by_whom_since_when(
+        self, world: World, steady: Callable[[], Found], holder: str
+    ) -> None:
+        held = lease.take(world, holder)
+        world.calls.clear()
+        found = steady()
+        assert found.superseded
+        assert f"{holder}, since {held.since[:10]}" in found.notes[0]
+        assert "an up is refused" in found.notes[0]
+
+    def test_after_another_run_it_says_so(self, world: World, steady: Callable[[], Found]) -> None:
+        lease.take(world, self.THEIRS)
+        lease.give_up(world, self.THEIRS)
+        world.calls.clear()
+        found = steady()
+        assert found.superseded
+        assert self.THEIRS in found.notes[0]
+
+    def test_a_first_run_says_nothing_of_those_before_it(self, world: World, look: Look) -> None:
+        lease.take(world, self.THEIRS)
+        lease.give_up(world, self.THEIRS)
+        world.calls.clear()
+        assert not any("run" in note and "lock" in note for note in look().notes)
 
 
 class TestStopped:

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from kube_proxy_replacement import run
+from kube_proxy_replacement.cluster import lease
 from kube_proxy_replacement.cluster.errors import ApiError, KubeconfigError, ProcedureError, UnreachableError
 from kube_proxy_replacement.cluster.told import Order
 
-from .fakes import FakeApi, namespace
+from .fakes import Clock, FakeApi, namespace
 
 ORDER = Order(
     cluster="uid-a",
@@ -206,6 +207,51 @@ def test_nothing_that_it_prints_holds_the_kubeconfig(it: Run, capsys: pytest.Cap
     it.main(KUBECONFIG="hunter2")
     output = capsys.readouterr()
     assert "hunter2" not in output.out + output.err
+
+
+class TestTheLock:
+    THEIRS = "bob@desk, run project/prod/7"
+    RUN = "project/dev/1"
+
+    @pytest.fixture(autouse=True)
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
+        clock = Clock()
+        monkeypatch.setattr(lease, "time", clock)
+        return clock
+
+    def test_without_a_run_as_in_older_states_it_goes_without(self, it: Run) -> None:
+        lease.take(it.api, self.THEIRS)
+        assert it.main() == 0
+        assert it.done == [ORDER]
+
+    def test_with_one_it_is_held_while_the_step_is_done(self, it: Run) -> None:
+        held: list[Any] = []
+        it.step = lambda say: held.append(lease.read(it.api))
+        assert it.main(RUN=self.RUN) == 0
+        assert [lease.run_of(its.holder) for its in held] == [self.RUN]
+        left = lease.read(it.api)
+        assert left is not None
+        assert (left.holder, left.run) == ("", self.RUN)
+
+    def test_where_another_run_holds_it_the_step_says_who_and_has_changed_nothing(
+        self, it: Run, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lease.take(it.api, self.THEIRS)
+        assert it.main(RUN=self.RUN) == 1
+        assert it.done == []
+        said = capsys.readouterr().err
+        assert f"{self.THEIRS}, since 1970-01-01" in said
+        assert "has changed nothing" in said
+
+    @pytest.mark.parametrize(
+        ("step", "left"), [("kube-proxy-daemonset", False), ("kube-proxy-configmap", True), ("way-back", True)]
+    )
+    def test_of_the_deletes_the_last_one_removes_it(
+        self, it: Run, monkeypatch: pytest.MonkeyPatch, step: str, left: bool
+    ) -> None:
+        monkeypatch.setitem(run.STEPS, (step, "delete"), run.STEPS[STEP])
+        assert it.main(step, "delete", RUN=self.RUN) == 0
+        assert (lease.read(it.api) is not None) is left
 
 
 def test_an_order_of_a_newer_program_is_read(it: Run) -> None:

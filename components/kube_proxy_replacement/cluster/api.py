@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
 from urllib.parse import urlencode
@@ -43,15 +43,25 @@ class Api:
             (`$KUBECONFIG`, a list of paths merged as kubectl does, else `~/.kube/config`).
         context: the context's name, or None for the current one.
         patience: seconds for which requests are repeated while there is no answer.
+    Attributes:
+        guard: asked before each try of a request that changes something; what it raises keeps it from being made.
     """
 
     kubeconfig: str | None = None
     context: str | None = None
     """What `connect` was given: for a program that is to work on the same cluster (see `helm`)."""
+    guard: Callable[[], None] | None = None
 
-    def __init__(self, client: ApiClient, *, patience: float = DEFAULT_PATIENCE) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        *,
+        patience: float = DEFAULT_PATIENCE,
+        timeout: tuple[float, float] = _REQUEST_TIMEOUT,
+    ) -> None:
         self._client = client
         self._patience = patience
+        self._timeout = timeout
         self._execs = Execs(client.configuration)
 
     @classmethod
@@ -66,6 +76,20 @@ class Api:
             raise KubeconfigError(f"The kubeconfig can't be used: {credentials.harmless(error)}") from None
         api.kubeconfig, api.context = kubeconfig, context
         return api
+
+    def beside(self, *, patience: float | None = None, timeout: tuple[float, float] | None = None) -> Api:
+        """The same connection without the guard, and with another patience.
+
+        Args:
+            timeout: seconds for a connection, and for an answer on it.
+        """
+        other = Api(
+            self._client,
+            patience=self._patience if patience is None else patience,
+            timeout=timeout or self._timeout,
+        )
+        other.kubeconfig, other.context = self.kubeconfig, self.context
+        return other
 
     @property
     def server(self) -> str:
@@ -90,14 +114,14 @@ class Api:
         return list(self._pages(path, query))
 
     def create(self, path: str, body: Object) -> Object:
-        return self._request("POST", path, body=body)
+        return self._request("POST", path, body=body, changes=True)
 
     def replace(self, path: str, body: Object) -> Object:
-        return self._request("PUT", path, body=body)
+        return self._request("PUT", path, body=body, changes=True)
 
     def merge(self, path: str, body: Object) -> Object:
         """A JSON merge patch: a key with the value None is removed."""
-        return self._request("PATCH", path, body=body, content_type="application/merge-patch+json")
+        return self._request("PATCH", path, body=body, content_type="application/merge-patch+json", changes=True)
 
     def delete(self, path: str, *, uid: str | None = None, grace_seconds: int | None = None) -> bool:
         """Deletes one object, in the foreground of nothing: its dependents go by garbage collection.
@@ -112,7 +136,7 @@ class Api:
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
         try:
-            self._request("DELETE", path, body=options)
+            self._request("DELETE", path, body=options, changes=True)
         except ApiError as error:
             if error.status == 404 or (uid and error.status == 409):
                 return False
@@ -138,9 +162,10 @@ class Api:
             "subresource": subresource,
             "name": name,
         }
-        review = self.create(
+        review = self._request(
+            "POST",
             "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
-            {
+            body={
                 "apiVersion": "authorization.k8s.io/v1",
                 "kind": "SelfSubjectAccessReview",
                 "spec": {"resourceAttributes": {k: v for k, v in attributes.items() if v}},
@@ -190,12 +215,14 @@ class Api:
         query: Mapping[str, str] | None = None,
         body: Object | None = None,
         content_type: str = "application/json",
+        changes: bool = False,
     ) -> Object:
         headers, parameters = self._authorized(path, method)
         headers |= {"Accept": "application/json", "Content-Type": content_type}
         pairs = [(key, value) for key, value in (query or {}).items()] + parameters
         url = f"{self.server}{path}" + (f"?{urlencode(pairs)}" if pairs else "")
-        answer = self._answer(method, url, headers, body, f"{method} {path}")
+        guard = self.guard if changes and "dryRun=" not in path else None
+        answer = self._answer(method, url, headers, body, f"{method} {path}", guard)
         text = answer.data.decode("utf-8", "replace")
         if answer.status >= 400:
             raise _api_error(self.server, method, path, answer.status, text)
@@ -207,14 +234,24 @@ class Api:
                 "no JSON object). Is it a proxy, or a login page?"
             ) from None
 
-    def _answer(self, method: str, url: str, headers: dict[str, str], body: Object | None, what: str) -> _Answer:
+    def _answer(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: Object | None,
+        what: str,
+        guard: Callable[[], None] | None,
+    ) -> _Answer:
         """Repeats what may be repeated: everything here is idempotent, or refused the second time."""
         deadline = time.monotonic() + self._patience
         pause = 0.2
         while True:
+            if guard:
+                guard()
             try:
                 response = self._client.call_api(
-                    method, url, header_params=dict(headers), body=body, _request_timeout=_REQUEST_TIMEOUT
+                    method, url, header_params=dict(headers), body=body, _request_timeout=self._timeout
                 )
                 answer = _Answer(response.status, response.response.data or b"")
                 if answer.status not in _BUSY or time.monotonic() + pause > deadline:

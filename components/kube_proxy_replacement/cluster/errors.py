@@ -29,3 +29,7 @@ class UnreachableError(ProcedureError):
 
 class KubeconfigError(ProcedureError):
     """The kubeconfig or the context doesn't exist, can't be read, or makes no sense."""
+
+
+class LockError(ProcedureError):
+    """Another run holds the lock on the cluster, or this one has lost it: nothing more is changed, or rolled back."""

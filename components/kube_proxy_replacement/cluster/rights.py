@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from . import agents, kube_proxy, reach, record
+from . import agents, kube_proxy, lease, reach, record
 from .api import Api, Object
 from .errors import ApiError, ProcedureError
 
 _RBAC = "rbac.authorization.k8s.io"
+_COORDINATION = "coordination.k8s.io"
 _OWN = kube_proxy.NAMESPACE
 
 
@@ -46,6 +47,7 @@ def reading(namespace: str) -> list[Right]:
         *(Right("list", group, resource) for group, resource in everywhere),
         Right("get", "apps", "daemonsets", _OWN, kube_proxy.NAME),
         *(Right("get", "", "configmaps", _OWN, name) for name in (kube_proxy.NAME, "kubeadm-config", record.NAME)),
+        Right("get", _COORDINATION, "leases", _OWN, lease.NAME),
         Right("get", "apps", "daemonsets", namespace, agents.DAEMONSET),
         Right("get", "", "configmaps", namespace, "cilium-config"),
         Right("list", "", "secrets", namespace),
@@ -61,9 +63,11 @@ def changing(namespace: str) -> list[Right]:
     """What the steps change themselves, besides what Helm installs; with `installing`, rbac/up.yaml grants it."""
     created = (
         ("apps", "daemonsets"), ("", "configmaps"), ("", "pods"), ("", "serviceaccounts"), (_RBAC, "roles"),
-        (_RBAC, "rolebindings"),
+        (_RBAC, "rolebindings"), (_COORDINATION, "leases"),
     )  # fmt: skip
     named = (
+        ("update", _COORDINATION, "leases", lease.NAME),
+        ("delete", _COORDINATION, "leases", lease.NAME),
         ("delete", "apps", "daemonsets", kube_proxy.NAME),
         ("delete", "", "configmaps", kube_proxy.NAME),
         ("patch", "", "configmaps", "kubeadm-config"),
