@@ -11,7 +11,7 @@ from typing import Any, NotRequired, TypedDict
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from . import command, holding, release, settings, values
+from . import command, holding, release, settings, undoing, values
 from .agent_status import AgentStatus
 from .cluster.told import Order
 from .found import Found
@@ -124,6 +124,9 @@ class KubeProxyReplacement(pulumi.ComponentResource):
             mark=found.mark,
             timeout=told.get("timeoutSeconds", 600),
             lost=lambda: _release_of_ours(told, cluster),
+            failed=undoing.where_it_fails(
+                order=order, run=found.run, kubeconfig=kubeconfig, context=context, component=self
+            ),
             provider=provider,
             parent=self,
             depends_on=[daemonset, configmap],

@@ -37,6 +37,7 @@ from .cluster.address import ApiServerAddress
 from .cluster.api import Api
 from .cluster.checks import Refusal
 from .cluster.errors import ApiError, ProcedureError
+from .cluster.helm import Helm
 from .cluster.services import ServiceTable, joined
 from .settings import Settings, SettingsError, parse
 from .values import agent_image, keeps_connections, merged
@@ -223,6 +224,7 @@ class _Look:
         self._other_network_says_no()
         self._foreign_cilium_says_no()
         self._open_connections_say_no()
+        self._rolling_back_says_no()
         its_address = self._address()
         wrong = self._drift() if self.begun else drift.NOTHING
         if wrong.findings:
@@ -373,6 +375,22 @@ class _Look:
                 "meant, and no other value for it."
             )
 
+    def _rolling_back_says_no(self) -> None:
+        """Helm's program rolls the release back where a switch-over fails: the time to miss it is now."""
+        switches = self.settings.mode == "replace" and not self.steady and self.proxy.daemonset is not None
+        if not switches or self.release is None or self.settings.on_failure == "keep":
+            return
+        _, beside = helm_release.newest_and_beside(self.api, self.settings.namespace, self.settings.release_name)
+        if beside is None:
+            return  # there is none to roll back to
+        try:
+            Helm.find()
+        except ProcedureError as error:
+            raise ProcedureError(
+                f"onFailure: {error} Where the switch-over fails, the Helm release is rolled back with it. Nothing was "
+                "changed. Or write onFailure: keep, and a switch-over that fails stops there."
+            ) from None
+
     def _keeping_changes(self) -> str:
         """What it does that agents which replace already will do so with pods' sockets left alone, or no longer."""
         if self.settings.mode != "replace" or self.configured.get("kube-proxy-replacement") != "true":
@@ -415,7 +433,10 @@ class _Look:
 
     def _notes(self, its_address: ApiServerAddress, fresh: bool) -> list[str]:
         first = []
-        if self.begun:
+        failed = self.record.failed if self.record else None
+        if failed and failed.mode == self.settings.mode:
+            first.append(notes.again(failed))
+        elif self.begun:
             first.append("the last run in this mode was stopped before its end: this one goes on from there")
         if self.release and self.release.status.startswith("pending-"):
             first.append(

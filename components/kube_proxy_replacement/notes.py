@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import chart
+from .cluster.record import Failed
 from .values import HEALTH_PORT
 
 KEPT = {
@@ -21,6 +22,16 @@ KEPT = {
 
 _RESTART_SECONDS = 20
 """One agent from its deletion to Ready: 14 to 18 s measured on real nodes with Cilium 1.20.2, rounded up."""
+
+
+def again(failed: Failed) -> str:
+    """For a run in the mode in which the last one failed."""
+    became = (
+        "It was rolled back: kube-proxy routes, Cilium is as it was before; this run tries the switch-over again"
+        if failed.rolled_back
+        else "All was left as it was then; this run goes on from there"
+    )
+    return f"the last run in this mode failed, {failed.at}: {failed.reason}\n{became}"
 
 
 def switch_over(

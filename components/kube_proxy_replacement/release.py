@@ -32,6 +32,7 @@ def cilium(
     mark: pulumi.Input[str],
     timeout: pulumi.Input[int],
     lost: Callable[[], Awaitable[str | None]],
+    failed: Callable[[pulumi.ErrorHookArgs], Awaitable[bool]],
     provider: pulumi.ProviderResource,
     parent: pulumi.Resource,
     depends_on: Sequence[pulumi.Resource],
@@ -42,6 +43,7 @@ def cilium(
         lost: the ID of our release, where the cluster has it already. A run that was killed after Helm's work, or a
             refresh on the wrong cluster, leaves it out of the state; Helm would then refuse to «re-use a name». Taken
             over like that it is only ever done where the state doesn't have it.
+        failed: what is done where it fails; see `undoing`. The hook's name is in the state.
 
     It is never `atomic`: a rollback by Helm would take Cilium back before kube-proxy routes. A new repair mark
     stands in its description, and makes a real `helm upgrade`, whose three-way merge mends what was edited by hand.
@@ -59,6 +61,9 @@ def cilium(
     location = pulumi.Output.from_input(chart).apply(chart_location)
     repository: Any = location.apply(lambda its: its.get("repository_opts"))
     its_version: Any = version
+    # Pulumi's mocks know neither transforms nor hooks, and a user's own tests of a program with this component run on
+    # them
+    mocked = isinstance(get_monitor(), MockMonitor)
     return Release(
         resource_name,
         name=name,
@@ -78,7 +83,9 @@ def cilium(
             parent=parent,
             provider=provider,
             depends_on=list(depends_on),
-            # Pulumi's mocks know no transforms, and a user's own tests of a program with this component run on them
-            transforms=None if isinstance(get_monitor(), MockMonitor) else [take_over],
+            hooks=None
+            if mocked
+            else pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook(f"{resource_name}-failed", failed)]),
+            transforms=None if mocked else [take_over],
         ),
     )

@@ -1,5 +1,7 @@
 """What goes wrong on a node, and runs that are killed: said by name, nothing lost, and ended by the next up.
 
+With onFailure: keep, so that each act begins where the one before it stopped (test_failures has what is undone).
+
 One stack's life on one cluster. Each act is a fixture that keeps what was seen; the tests below it are its promises.
 """
 
@@ -37,7 +39,7 @@ _RBAC = ("ClusterRole", "ClusterRoleBinding", "ServiceAccount")
 
 @pytest.fixture(scope="module")
 def stack(cluster: Cluster, new_stack: NewStack) -> Stack:
-    return new_stack(cluster, mode="replace", timeoutSeconds=PATIENCE)
+    return new_stack(cluster, mode="replace", timeoutSeconds=PATIENCE, onFailure="keep")
 
 
 # 1. A node that doesn't reach the API server's address, on a cluster that has no Cilium yet

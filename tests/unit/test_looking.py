@@ -62,6 +62,14 @@ AT_FIRST = {
 """What a first run recorded."""
 
 
+@pytest.fixture(autouse=True)
+def helms(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is looked for on the PATH, where `helm` is."""
+    asked: list[str] = []
+    monkeypatch.setattr(looking.Helm, "find", lambda: asked.append("helm"))
+    return asked
+
+
 class World(FakeApi):
     """A kubeadm cluster with two nodes, without Cilium.
 

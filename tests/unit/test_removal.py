@@ -258,7 +258,7 @@ class TestConfigMap:
     def test_it_is_not_touched_while_a_daemon_set_is_there(self, world: World) -> None:
         backup = world.back_up()
         world.calls.clear()
-        with pytest.raises(ProcedureError, match=r"DaemonSet is back.*ConfigMap was not touched"):
+        with pytest.raises(ProcedureError, match=r"(?s)DaemonSet is back.*ConfigMap was not touched"):
             world.remove_configmap(backup)
         assert world.changes() == []
 
@@ -267,7 +267,7 @@ class TestConfigMap:
         world.remove_daemonset(backup)
         world.objects[kube_proxy.CONFIGMAP]["data"]["config.conf"] += "\nmode: nftables"
         with pytest.raises(
-            ProcedureError, match=r"ConfigMap was changed.*not deleted\. The DaemonSet is removed.*Run again"
+            ProcedureError, match=r"(?s)ConfigMap was changed.*not deleted\.\nThe DaemonSet is removed.*Run again"
         ):
             world.remove_configmap(backup)
         assert kube_proxy.CONFIGMAP in world.objects

@@ -178,9 +178,10 @@ def restart(api: Api, namespace: str, uids: Iterable[str], *, patience: float, s
         if not waiting.until(look, patience=patience, say=say):
             nodes = ", ".join(agent.node for agent in batch)
             raise ProcedureError(
-                f"The agents on {nodes} were restarted and don't get ready. The others were left as they are, and "
+                f"The agents on {nodes} were restarted and don't get ready.",
+                "The others were left as they are, and "
                 "no rule was "
-                "cleaned in this run. Look at them (kubectl describe, kubectl logs), then run again."
+                "cleaned in this run. Look at them (kubectl describe, kubectl logs), then run again.",
             )
 
 

@@ -6,7 +6,14 @@ class ProcedureError(Exception):
 
     The text names what is wrong, on which node or object, what has and hasn't been changed,
     and what to do.
+
+    Attributes:
+        what: what is wrong, without what is left then and what to do about it.
     """
+
+    def __init__(self, what: str, left: str = "") -> None:
+        super().__init__(f"{what}\n{left}" if left else what)
+        self.what = what
 
 
 class ApiError(ProcedureError):

@@ -34,23 +34,28 @@ class HelmRelease:
     config: dict[str, str]
     values: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def replaces(self) -> bool:
+        """Whether agents that run with it replace kube-proxy."""
+        return self.config.get("kube-proxy-replacement") not in (None, "false", "disabled")
+
 
 def find(api: Api, namespace: str, name: str) -> HelmRelease | None:
     """The newest revision, or None where there is none or it is uninstalled."""
     newest = _newest(api, namespace, name)
     if newest is None or newest["metadata"]["labels"].get("status") == "uninstalled":
         return None
-    labels = newest["metadata"]["labels"]
-    content = _decoded(newest)
-    return HelmRelease(
-        namespace=namespace,
-        name=name,
-        version=content["chart"]["metadata"]["version"],
-        revision=int(labels["version"]),
-        status=labels["status"],
-        config=_config(content.get("manifest") or ""),
-        values=dict(content.get("config") or {}),
-    )
+    return _parsed(newest)
+
+
+def newest_and_beside(api: Api, namespace: str, name: str) -> tuple[HelmRelease | None, HelmRelease | None]:
+    """The newest revision, and the newest one that ran beside kube-proxy; None each where there is none."""
+    secrets = sorted(_revisions(api, namespace, name), key=lambda item: -int(item["metadata"]["labels"]["version"]))
+    if not secrets or secrets[0]["metadata"]["labels"].get("status") == "uninstalled":
+        return None, None
+    ran = (item for item in secrets if item["metadata"]["labels"].get("status") in ("deployed", "superseded"))
+    beside = next((its for its in map(_parsed, ran) if not its.replaces), None)
+    return _parsed(secrets[0]), beside
 
 
 def recover(api: Api, namespace: str, name: str, say: Callable[[str], None]) -> None:
@@ -86,8 +91,25 @@ def exists(api: Api, namespace: str, name: str) -> bool:
 
 
 def _newest(api: Api, namespace: str, name: str) -> Object | None:
-    items = api.list(f"/api/v1/namespaces/{namespace}/secrets", labelSelector=f"owner=helm,name={name}")
+    items = _revisions(api, namespace, name)
     return max(items, key=lambda item: int(item["metadata"]["labels"]["version"]), default=None)
+
+
+def _revisions(api: Api, namespace: str, name: str) -> list[Object]:
+    return api.list(f"/api/v1/namespaces/{namespace}/secrets", labelSelector=f"owner=helm,name={name}")
+
+
+def _parsed(secret: Object) -> HelmRelease:
+    metadata, content = secret["metadata"], _decoded(secret)
+    return HelmRelease(
+        namespace=metadata["namespace"],
+        name=metadata["labels"]["name"],
+        version=content["chart"]["metadata"]["version"],
+        revision=int(metadata["labels"]["version"]),
+        status=metadata["labels"]["status"],
+        config=_config(content.get("manifest") or ""),
+        values=dict(content.get("config") or {}),
+    )
 
 
 def _decoded(secret: Object) -> Any:

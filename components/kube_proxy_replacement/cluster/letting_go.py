@@ -38,7 +38,7 @@ def let_go(api: Api, namespace: str, nodes: Sequence[Node], *, patience: float, 
     ]
     if not replacing:
         return
-    say(f"Cilium lets go: {len(replacing)} agents restart with the replacement off, before they are uninstalled")
+    say(f"Cilium lets go: {len(replacing)} agents restart with the replacement off")
     api.merge(path, {"data": _OFF})
     agents.restart(api, namespace, replacing, patience=patience, say=say)
     done = rollout.wait(api, namespace, nodes, replacing=False, patience=patience, say=say)

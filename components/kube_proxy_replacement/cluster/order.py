@@ -21,6 +21,7 @@ from . import (
     record,
     removal,
     restoring,
+    rollback,
     rollout,
 )
 from .api import Api
@@ -50,6 +51,11 @@ def daemonset(api: Api, order: Order, say: Say) -> None:
 
     Coexist: the whole of kube-proxy is there, and routes.
     """
+    with rollback.on_failure(api, order, say):
+        _daemonset(api, order, say)
+
+
+def _daemonset(api: Api, order: Order, say: Say) -> None:
     helm_release.recover(api, order.namespace, order.release, say)
     if order.mode == "coexist":
         _restored(api, order, say)
@@ -81,6 +87,11 @@ def daemonset(api: Api, order: Order, say: Say) -> None:
 
 def configmap(api: Api, order: Order, say: Say) -> None:
     """Replace: kubeadm is told, then the ConfigMap is gone. Coexist: as `daemonset`."""
+    with rollback.on_failure(api, order, say):
+        _configmap(api, order, say)
+
+
+def _configmap(api: Api, order: Order, say: Say) -> None:
     if order.mode == "coexist":
         _restored(api, order, say)
         return
@@ -94,13 +105,14 @@ def agents_switched(api: Api, order: Order, say: Say) -> None:
     Coexist: every agent lets kube-proxy route; nothing is cleaned.
     """
     ready = _nodes(api, say).ready
-    agents.restart(api, order.namespace, order.restart, patience=order.timeout, say=say)
     replacing = order.mode == "replace"
-    if not replacing and kube_proxy.find(api).daemonset is None:
-        raise ProcedureError(
-            "kube-proxy's DaemonSet is gone while the agents were awaited. Run again: it is restored first."
-        )
-    switched = rollout.wait(api, order.namespace, ready, replacing=replacing, patience=order.timeout, say=say)
+    with rollback.on_failure(api, order, say):
+        agents.restart(api, order.namespace, order.restart, patience=order.timeout, say=say)
+        if not replacing and kube_proxy.find(api).daemonset is None:
+            raise ProcedureError(
+                "kube-proxy's DaemonSet is gone while the agents were awaited. Run again: it is restored first."
+            )
+        switched = rollout.wait(api, order.namespace, ready, replacing=replacing, patience=order.timeout, say=say)
     unknown = [node.name for node in ready if node.name not in switched and replacing]
     if unknown:
         say(
@@ -117,8 +129,8 @@ def agents_switched(api: Api, order: Order, say: Say) -> None:
         )
     if replacing:
         kept = cleaning.clean(api, kept, ready, switched, order.namespace, timeout=order.timeout, say=say)
-    if kept.done != order.mode:
-        record.write(api, replace(kept, done=order.mode))
+    if kept.done != order.mode or kept.failed:
+        record.write(api, replace(kept, done=order.mode, failed=None))
 
 
 def restored(api: Api, order: Order, say: Say) -> None:

@@ -60,8 +60,8 @@ def remove_daemonset(
         if now is not None and now["metadata"]["uid"] != live["metadata"]["uid"]:
             raise ProcedureError(
                 "kube-proxy's DaemonSet was put back by something else (a GitOps controller, an addon manager) "
-                "as it was "
-                "removed. Its ConfigMap and Cilium were not touched. Switch that off, then run again."
+                "as it was removed.",
+                "Its ConfigMap and Cilium were not touched. Switch that off, then run again.",
             )
         say("kube-proxy's DaemonSet is deleted; its rules stay in the kernels until Cilium routes")
     if backup.daemonset is None:
@@ -75,9 +75,10 @@ def remove_daemonset(
 
     if not waiting.until(gone, patience=patience, say=say):
         raise ProcedureError(
-            f"kube-proxy's pods don't end ({gone().text}). Its DaemonSet is deleted and backed up in ConfigMap "
+            f"kube-proxy's pods don't end ({gone().text}).",
+            f"Its DaemonSet is deleted and backed up in ConfigMap "
             f"{record.LOCATION}; Cilium was not touched, and the rules in the kernels still route Services. Look at "
-            "these pods (kubectl -n kube-system get pods -l k8s-app=kube-proxy -o wide), then run again."
+            "these pods (kubectl -n kube-system get pods -l k8s-app=kube-proxy -o wide), then run again.",
         )
 
 
@@ -86,14 +87,14 @@ def remove_configmap(api: Api, backup: Record, say: Callable[[str], None]) -> Re
     if api.find(kube_proxy.DAEMONSET) is not None:
         raise ProcedureError(
             "kube-proxy's DaemonSet is back: something else (an addon manager, a GitOps controller, kubeadm) has put "
-            "it there after it was deleted. Its ConfigMap was not touched. Switch that off, then run again."
+            "it there after it was deleted.",
+            "Its ConfigMap was not touched. Switch that off, then run again.",
         )
     live = api.find(kube_proxy.CONFIGMAP)
     if live is not None and backup.configmap != record.bare(live):
         raise ProcedureError(
-            "kube-proxy's ConfigMap was changed while it was backed up, and was not deleted. The DaemonSet is "
-            "removed, its "
-            "rules still route; Cilium was not touched. Run again."
+            "kube-proxy's ConfigMap was changed while it was backed up, and was not deleted.",
+            "The DaemonSet is removed, its rules still route; Cilium was not touched. Run again.",
         )
     if backup.had_kube_proxy:
         backup = _disable_in_kubeadm(api, backup, say)

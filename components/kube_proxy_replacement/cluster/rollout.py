@@ -19,14 +19,14 @@ from .waiting import Standing
 
 _UNREADABLE = "can't be read"
 _REPLACING = (
-    "\nNo leftover rule was cleaned in this run: where kube-proxy's rules still are, they go on routing, to the "
+    "No leftover rule was cleaned in this run: where kube-proxy's rules still are, they go on routing, to the "
     "endpoints "
     "of the moment when it was removed. The release has the new configuration. Look at these agents (kubectl "
     "logs, kubectl "
     "describe), then run `pulumi up` again; or set mode to coexist, which brings kube-proxy back first."
 )
 _BESIDE = (
-    "\nkube-proxy is there and routes on every node. The release has the new configuration. Look at these agents "
+    "kube-proxy is there and routes on every node. The release has the new configuration. Look at these agents "
     "(kubectl "
     "logs, kubectl describe), then run `pulumi up` again."
 )
@@ -97,9 +97,8 @@ def wait(
         return done
     failed = [f"{name}: {reason.words}" for name, reason in sorted(reasons.items()) if name not in done]
     raise ProcedureError(
-        f"{len(failed)} agents aren't {word}, {patience:.0f} s without progress:\n  "
-        + "\n  ".join(failed[:20])
-        + (_REPLACING if replacing else _BESIDE)
+        f"{len(failed)} agents aren't {word}, {patience:.0f} s without progress:\n  " + "\n  ".join(failed[:20]),
+        _REPLACING if replacing else _BESIDE,
     )
 
 
