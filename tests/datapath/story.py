@@ -7,6 +7,7 @@ it; the tests only look at what it has left. So they may run in any order, and a
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -212,9 +213,18 @@ class Story:
         return self.ground.stack.preview(), self.ground.act("up")
 
     @cached_property
+    def blocked(self) -> Act:
+        """To coexist, with a kube-proxy on one node whose pod runs and that writes no rule."""
+        _ = self.detached
+        with halted(self.far):
+            act = self.ground.act("up", fails=True, mode="coexist", timeoutSeconds=20)
+        self.ground.stack.config("timeoutSeconds", PATIENCE)
+        return act
+
+    @cached_property
     def back(self) -> Act:
         """To coexist."""
-        _ = self.detached
+        _ = self.blocked
         return self.ground.act("up", mode="coexist")
 
     @cached_property
@@ -292,6 +302,8 @@ spec: {{policyName: agent-kept, validationActions: [Deny]}}
 # The link that holds the agent's program at the hook of IPv4's connect; without a name it ends.
 _CONNECT = "/sys/fs/bpf/cilium/socketlb/links/cgroup/cil_sock4_connect"
 
+_CATCH = "until pkill -STOP -x kube-proxy; do :; done"
+
 # One chain of kube-proxy's, as it writes them, that leads nowhere.
 _LEFTOVER = """\
 *nat
@@ -312,6 +324,18 @@ def kept(ground: Ground, node: Node) -> Iterator[None]:
         yield
     finally:
         ground.kubectl("delete", "-f", str(file))
+
+
+@contextmanager
+def halted(node: Node) -> Iterator[None]:
+    """The next kube-proxy of a node, stopped as soon as it is started: it has no probe, so its pod is Ready."""
+    catching = threading.Thread(target=node.run, args=[["timeout", "60", "sh", "-c", _CATCH]])
+    catching.start()
+    try:
+        yield
+    finally:
+        catching.join()
+        node.run(["pkill", "-CONT", "-x", "kube-proxy"])
 
 
 @contextmanager

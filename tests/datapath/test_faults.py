@@ -51,3 +51,17 @@ def test_a_hook_that_was_detached_is_named_with_its_node_and_mended(story: Story
     assert story.far.name in preview.notes()
     assert story.near.name not in preview.notes()
     assert mended.kernels[story.far.name].hooks == story.switched.kernels[story.far.name].hooks
+
+
+def test_a_node_where_kube_proxy_runs_and_does_not_route_is_named(story: Story) -> None:
+    said = story.blocked.run.errors()
+    assert f"{story.far.name}: " in said
+    assert f"{story.near.name}: " not in said
+    assert "Cilium was not touched" in said
+
+
+def test_while_kube_proxy_does_not_route_on_every_node_cilium_lets_go_on_none(story: Story) -> None:
+    assert kernel.kube_proxys(story.blocked.kernels[story.far.name]) == []
+    for node, found in story.blocked.kernels.items():
+        assert found.hooks == story.switched.kernels[node].hooks, node
+    assert lost(story.blocked.traffic) == []
