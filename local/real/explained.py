@@ -35,6 +35,15 @@ class Explanation:
         return self.streams.match(failure.stream) is not None and self.errors.search(failure.error) is not None
 
 
+MADE_IN_THE_INSTANT: Final = Explanation(
+    "a new connection from outside that was made in the instant of the exchange lost its answer, as kept ones do",
+    "docs/connections.md#6-made-in-the-instant-of-the-exchange",
+    re.compile(r"outside>(cluster|local|external|balancer|sticky|ports)-(host|pod)(/2)?@"),
+    # Connected, or its first packet translated by one and the answer to it by the other.
+    re.compile(r"^((read|write): |dial: (timed out|.*reset by peer))"),
+    most=1,
+)
+
 KNOWN: Final = (
     Explanation(
         "an open connection from outside, policy Cluster, is reset as its node's agent takes over or lets go",
@@ -50,14 +59,7 @@ KNOWN: Final = (
         _RESET,
         most=_TWICE,
     ),
-    Explanation(
-        "a new connection from outside that was open in the instant of the exchange lost its answer, as kept ones do",
-        "docs/real-nodes.md#open-connections",
-        re.compile(r"outside>(cluster|local|external|balancer|sticky|ports)-(host|pod)(/2)?@"),
-        # It was connected. One that isn't even that says `dial:`.
-        re.compile(r"^(read|write): "),
-        most=1,
-    ),
+    MADE_IN_THE_INSTANT,
     Explanation(
         "what translates is frozen, there from kube-proxy's removal until the node's agent has switched, back "
         "while the agent restarts: the endpoint of that moment is asked",

@@ -94,11 +94,16 @@ def test_a_reset_connection_is_explained_and_once_more_where_it_was_opened_anew_
     assert any(OUTSIDE in line for line in often.unexplained)
 
 
-def test_a_new_connection_is_explained_only_where_it_was_open_and_once() -> None:
+@pytest.mark.parametrize("error", ["read: timed out", "dial: timed out", "dial: connection reset by peer"])
+def test_a_new_connection_is_explained_where_its_packets_met_both(error: str) -> None:
+    hung = failure("outside>sticky-host@node-1", error)
+    assert table.verdict(legs(leg(hung)), legs(leg(hung))).broken == ()
+
+
+def test_a_new_connection_is_explained_once_a_stream_and_not_where_nobody_took_it() -> None:
     stream = "outside>sticky-host@node-1"
-    hung, refused = failure(stream, "read: timed out"), failure(stream, "dial: timed out")
+    hung, refused = failure(stream, "read: timed out"), failure(stream, "dial: connection refused")
     manual = legs(leg(hung, hung, hung))
-    assert table.verdict(legs(leg(hung)), manual).broken == ()
     datagram = failure("outside>dns-host@node-1", "read: timed out")
     for its in (leg(refused), leg(hung, replace(hung, instant=START + 9)), leg(datagram)):
         assert "1 failures that nothing explains" in table.verdict(legs(its), manual).line
