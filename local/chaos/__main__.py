@@ -89,7 +89,7 @@ def _worlds(folder: Path, toolchain: Toolchain) -> Iterator[World]:
     while True:
         ending.remove(folder / "cluster", _say)  # what a call that was killed has left
         shutil.rmtree(folder / "stack", ignore_errors=True)
-        (folder / "stack").mkdir(parents=True)
+        (folder / "stack" / "first").mkdir(parents=True)
         cluster = EmbeddedCluster(folder / "cluster", toolchain, nodes=_NODES)
         with ExitStack() as ends:
             ends.callback(cluster.remove, _say)
@@ -127,7 +127,7 @@ def _keep(folder: Path, number: int) -> None:
     """What the engine said in a run that failed, for a look."""
     kept = folder / f"failed-{number}"
     shutil.rmtree(kept, ignore_errors=True)
-    shutil.copytree(folder / "stack" / "logs", kept)
+    shutil.copytree(folder / "stack" / "first" / "logs", kept)
     shutil.copyfile(folder / "cluster" / "logs" / "audit.log", kept / "audit.log")
 
 

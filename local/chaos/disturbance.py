@@ -53,8 +53,9 @@ class Disturbance:
         count: int,
         cluster: EmbeddedCluster,
         struck: Callable[[str], None],
+        second: Callable[[], str],
     ) -> None:
-        """`struck` is told the node whose agent is about to be deleted."""
+        """`struck` is told the node whose agent is about to be deleted; `second`: a second run, and how it ended."""
         self._kind = kind
         self._instant = instant
         self._random = Random(pick)
@@ -63,6 +64,7 @@ class Disturbance:
         self._cluster = cluster
         self._api: Api = cluster.api()
         self._struck = struck
+        self._second = second
         self._running: Running | None = None
         self._lock = threading.RLock()
         self._fired = threading.Event()
@@ -115,7 +117,7 @@ class Disturbance:
 
     def before(self, request: Request) -> Verdict:
         its, running = self._instant, self._running
-        if running is not None and its.by == "request" and not self._fired.is_set() and request.changes:
+        if running is not None and its.by == "request" and not self._fired.is_set() and _counts(request):
             self._count_change(running.journal)
             if self._changes > its.fraction * CHANGES[its.step] and not its.after:
                 self._fire()
@@ -124,7 +126,7 @@ class Disturbance:
     def after(self, request: Request, _status: int) -> Verdict:
         its = self._instant
         due = its.by == "request" and its.after and self._changes > its.fraction * CHANGES[its.step]
-        if due and request.changes and not self._fired.is_set():
+        if due and _counts(request) and not self._fired.is_set():
             self._fire()
         return self._verdict(request, done=True)
 
@@ -175,6 +177,8 @@ class Disturbance:
             self._begin(self._killed)
         elif self._kind == "pod deleted":
             self._delete_pod()
+        elif self._kind == "second run":
+            self._begin(self._run_second)
         elif self._kind == "slow exec":
             self.what += f", {self._seconds} s each"
             self._until = time.monotonic() + _SLOW_FOR_SECONDS
@@ -198,6 +202,9 @@ class Disturbance:
         time.sleep(self._seconds * _API_SERVER_SHARE)
         self._cluster.revive()
 
+    def _run_second(self) -> None:
+        self.what = f"second run, {self._second()}"
+
     def _delete_pod(self) -> None:
         pods = self._api.get(_PODS)["items"]
         names = sorted(pod["metadata"]["name"] for pod in pods if _is_ours(pod["metadata"].get("labels") or {}))
@@ -210,6 +217,10 @@ class Disturbance:
             self._struck(pod["spec"].get("nodeName", ""))
         self.what = f"pod {name} deleted"
         self._api.delete(f"{_PODS}/{name}")
+
+
+def _counts(request: Request) -> bool:
+    return request.changes and not request.is_lease
 
 
 def _is_ours(labels: dict[str, str]) -> bool:

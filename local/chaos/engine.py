@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -20,9 +21,11 @@ from local.chaos.journal import Journal
 from local.toolchain import Toolchain
 
 _STACK: Final = "chaos"
+_SETTINGS: Final = Path("project", "stacks", f"Pulumi.{_STACK}.yaml")
 _NAMESPACE: Final = "kube-proxy-replacement"
 _RUN_SECONDS: Final = 300.0
 _SHORT_SECONDS: Final = 60.0
+_TRIES: Final = 5
 _POLL_SECONDS: Final = 0.05
 
 _ROLES: Final = (
@@ -53,6 +56,8 @@ class Running:
         self._process = process
         self._output = output
         self.journal = journal
+        self._gone = False
+        """Nothing of its session is left: from now on its id may be somebody else's."""
 
     @property
     def is_running(self) -> bool:
@@ -73,7 +78,9 @@ class Running:
 
     def members(self) -> dict[int, str]:
         """The processes of its session that haven't ended: what each is, by its id."""
-        found = {}
+        found: dict[int, str] = {}
+        if self._gone:
+            return found
         for folder in Path("/proc").iterdir():
             with suppress(ValueError, OSError):
                 pid = int(folder.name)
@@ -90,8 +97,7 @@ class Running:
 
     def kill_all(self) -> None:
         """SIGKILL to the engine and all that it has started, until nothing of it is left."""
-        with suppress(ProcessLookupError):
-            os.kill(self._process.pid, signal.SIGKILL)
+        self._process.kill()
         while members := self.members():
             for pid in members:
                 with suppress(ProcessLookupError):
@@ -99,19 +105,19 @@ class Running:
             self._process.poll()
             time.sleep(_POLL_SECONDS)
         self._process.wait()
+        self._gone = True
 
     def leave(self, seconds: float) -> list[str]:
         """Let what is left of its session end by itself for so long; what was still there, and was killed then."""
         deadline = time.monotonic() + seconds
         while (left := self.members()) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-        if left:
-            self.kill_all()
+        self.kill_all()
         return sorted(set(left.values()))
 
 
 class Stack:
-    """The program's stack on one cluster; everything of it lies in one folder."""
+    """The program's stack on one cluster; everything of it lies in one folder, which is made."""
 
     def __init__(self, folder: Path, toolchain: Toolchain, kubeconfig: Path) -> None:
         self._folder = folder
@@ -121,16 +127,35 @@ class Stack:
         self._logs = folder / "logs"
         self._state = folder / "state"
         self._count = 0
+        self._haste = 1.0
         (self._project / "stacks").mkdir(parents=True)
         self._logs.mkdir()
         (folder / "tmp").mkdir()
         (self._project / ".venv").symlink_to(clone.VENV)
         for name in ("Pulumi.yaml", "__main__.py"):
             (self._project / name).symlink_to(clone.ROOT / name)
+
+    def create(self) -> Stack:
+        """The stack in its backend."""
         self._said("stack", "init", _STACK)
+        return self
+
+    def second(self, folder: Path) -> Stack:
+        """Another person's, on another backend, with the state that this one has at this moment."""
+        other = Stack(folder, self._toolchain, self._kubeconfig)
+        for _ in range(_TRIES):
+            with suppress(shutil.Error):  # a file that was replaced meanwhile
+                shutil.copytree(self._state, folder / "state", ignore=shutil.ignore_patterns("locks"))
+                break
+            shutil.rmtree(folder / "state")
+        else:
+            raise ChaosError(f"the state can't be copied from {self._state}")
+        for file in (Path("passphrase"), _SETTINGS):
+            shutil.copyfile(self._folder / file, folder / file)
+        return other
 
     def configure(self, **settings: str | int) -> None:
-        file = self._project / "stacks" / f"Pulumi.{_STACK}.yaml"
+        file = self._folder / _SETTINGS
         content = yaml.safe_load(file.read_text())
         content.setdefault("config", {}).update({f"{_NAMESPACE}:{key}": its for key, its in settings.items()})
         file.write_text(yaml.safe_dump(content))
@@ -139,11 +164,17 @@ class Stack:
         """Begin an `up` or a `destroy`, without a preview before it."""
         self._count += 1
         output, log = self._logs / f"{self._count}-{verb}.txt", self._folder / "tmp" / f"events-{self._count}"
-        journal = Journal(verb, log)
+        journal = Journal(verb, log, self._haste)
         arguments = [verb, "--yes", "--skip-preview", "--stack", _STACK, "--event-log", str(log)]
         with output.open("wb") as stream:
             process = self._popen(arguments, stream)
         return Running(process, output, journal)
+
+    def end(self, running: Running) -> Done:
+        """Wait for the end of what `start` began."""
+        done = running.wait()
+        self._haste = running.journal.haste
+        return done
 
     def unlock(self) -> bool:
         """`pulumi cancel`, where a killed run has left its lock; whether there was one."""

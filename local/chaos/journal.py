@@ -54,9 +54,10 @@ class Journal:
     with its own first event.
     """
 
-    def __init__(self, verb: str, log: Path) -> None:
-        """`verb`: `up` or `destroy`; `log`: where the engine is to write, a pipe from now on."""
+    def __init__(self, verb: str, log: Path, haste: float) -> None:
+        """`verb`: `up` or `destroy`; `log`: where the engine is to write, a pipe from now on; `haste`: so far."""
         self._verb = verb
+        self._haste = haste
         self._order = plan.UP if verb == "up" else plan.DESTROY
         self._changed = threading.Condition()
         self._began: dict[str, float] = {}
@@ -84,13 +85,13 @@ class Journal:
 
     @property
     def haste(self) -> float:
-        """How much longer steps take than usual, by the first one."""
+        """How much longer steps take than usual, by what `up` begins with: a look, which waits for nobody."""
         first = self._order[0]
         with self._changed:
             if first not in self._ended or self._verb != "up":
-                return 1.0
+                return self._haste
             took = self._ended[first] - self._began[first]
-        return min(max(took / USUAL[f"{self._verb} {first}"], 0.5), 4.0)
+        return min(max(took / USUAL[f"{self._verb} {first}"], 0.5), 5.0)
 
     def wait(self, step: str, until: Callable[[str], bool], seconds: float) -> bool:
         """Wait until a step is so, or for so long; whether it is."""

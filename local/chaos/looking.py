@@ -16,6 +16,7 @@ from local.cluster.api import Api, Object
 
 _SYSTEM: Final = "/api/v1/namespaces/kube-system"
 _PROXY: Final = "kube-system/kube-proxy"
+_LEASE: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-proxy-replacement"
 _SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.5
 _EXEC_SECONDS: Final = 20.0
@@ -71,7 +72,7 @@ class Looker:
         """What isn't so, in words; [] where all is. What needs a moment (pods that end) is given it."""
         deadline = time.monotonic() + _SECONDS
         while True:
-            found = [*self._agents(where), *self._objects(where), *self._left_over()]
+            found = [*self._agents(where), *self._objects(where), *self._left_over(where)]
             if not found:
                 found = self._kernels(where)
             if not found or time.monotonic() > deadline:
@@ -116,7 +117,10 @@ class Looker:
         items = self._api.get(f"{_SYSTEM}/secrets?labelSelector=owner%3Dhelm%2Cname%3Dcilium")["items"]
         return [(int(its["metadata"]["labels"]["version"]), its["metadata"]["labels"]["status"]) for its in items]
 
-    def _left_over(self) -> Iterator[str]:
+    def _left_over(self, where: Where) -> Iterator[str]:
+        lease = self._api.find(_LEASE)
+        if lease and (where == "fresh" or lease["spec"].get("holderIdentity")):
+            yield f"the lock is there: {lease['spec'].get('holderIdentity') or 'given up'}"
         for pod in self._api.get(f"{_SYSTEM}/pods?labelSelector=kube-proxy-replacement%2Ftask")["items"]:
             yield f"pod {pod['metadata']['name']} is left over"
 

@@ -41,6 +41,11 @@ class Request:
         return self.path.endswith("/exec")
 
     @property
+    def is_lease(self) -> bool:
+        """Whether it is about the lock, which is renewed all the while."""
+        return self.path.startswith("/apis/coordination.k8s.io/")
+
+    @property
     def changes(self) -> bool:
         """Whether it is to change what the cluster holds."""
         reviews = self.path.startswith("/apis/authorization.k8s.io/")

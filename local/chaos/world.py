@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from local.toolchain import Toolchain
 
 _TIMEOUT_SECONDS: Final = 30
 _SECONDS_TO_END: Final = 30.0
+_AT_ONCE: Final = 0.5
 _PROXY: Final = ("/apis/apps/v1/namespaces/kube-system/daemonsets", "/api/v1/namespaces/kube-system/configmaps")
 
 
@@ -41,11 +43,15 @@ class World:
         self._proxy.start()
         self._watcher = Watcher(api)
         self._watcher.start()
-        self._stack = Stack(folder, toolchain, _kubeconfig(cluster, self._proxy.port))
+        self._folder = folder
+        self._leftovers: list[Running] = []
+        self._stack = Stack(folder / "first", toolchain, _kubeconfig(cluster, self._proxy.port)).create()
         self._stack.configure(chart=str(toolchain.cilium_chart), timeoutSeconds=_TIMEOUT_SECONDS)
 
     def end(self) -> None:
         """The cluster goes on."""
+        for running in self._leftovers:
+            running.kill_all()
         self._watcher.stop()
         self._proxy.stop()
 
@@ -69,10 +75,17 @@ class World:
         self._where = where
 
     def undisturbed(self, command: Command) -> Done:
-        return self._start(command).wait()
+        done = self._stack.end(self._start(command))
+        for running in self._leftovers:
+            running.leave(_SECONDS_TO_END)
+        self._leftovers.clear()
+        return done
 
     def disturbed(self, command: Command, kind: str, instant: Instant, plan: Plan) -> tuple[Done, Disturbance]:
-        """One command, and what was done to it. Nothing of either is left at work, nor the lock of a dead run."""
+        """One command, and what was done to it. The lock of a dead run is taken away.
+
+        Where one process alone was killed, what is left of its run is at work still, in one of two.
+        """
         gate = Disturbance(
             kind,
             instant,
@@ -81,14 +94,17 @@ class World:
             count=plan.count,
             cluster=self._cluster,
             struck=self._promises.struck.add,
+            second=lambda: self._second(command),
         )
         self._gate = gate
         try:
             running = self._start(command)
             gate.watch(running)
-            done = running.wait()
+            done = self._stack.end(running)
             gate.settle()
-            running.leave(_SECONDS_TO_END)
+            self._leftovers.append(running)
+            if kind != "kill one" or plan.pick < _AT_ONCE:
+                running.leave(_SECONDS_TO_END)
         finally:
             self._gate = Quiet()
         self._stack.unlock()
@@ -111,6 +127,16 @@ class World:
         found = self._promises.follow(self._watcher.taken())
         self._promises.struck.clear()
         return found
+
+    def _second(self, command: Command) -> str:
+        """The same command, from another machine with a backend of its own."""
+        folder = self._folder / "second"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        stack = self._stack.second(folder)
+        running = stack.start("destroy" if command == "destroy" else "up")
+        self._leftovers.append(running)
+        return f"which ended with exit code {stack.end(running).code}"
 
     def _start(self, command: Command) -> Running:
         if command != "destroy":
