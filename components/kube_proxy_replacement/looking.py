@@ -39,8 +39,8 @@ from .cluster.checks import Refusal
 from .cluster.errors import ApiError, ProcedureError
 from .cluster.helm import Helm
 from .cluster.services import ServiceTable, joined
-from .settings import Settings, SettingsError, parse
-from .values import agent_image, keeps_connections, merged
+from .settings import NAMES, Settings, SettingsError, parse
+from .values import agent_image, helm_values, keeps_connections, merged, own_values
 
 _NOT_OURS = (
     "Taking over a Cilium that is already there isn't built yet; nothing was changed. Leave this cluster to its "
@@ -286,6 +286,21 @@ class _Look:
             self.release,
             self.before.get("mark") or "",
             reads_agents=self.reads_agents,
+            given=self._given(),
+        )
+
+    def _given(self) -> drift.Given | None:
+        """What the last run gave the release, by the settings as they were then: what they are now is no drift."""
+        try:
+            then = parse({name: self.before[name] for name in NAMES if name in self.before})
+        except SettingsError:
+            return None
+        host, port = self.before["apiServer"]["host"], int(self.before["apiServer"]["port"])
+        same = (then.chart, then.cilium_version) == (self.settings.chart, self.settings.cilium_version)
+        return drift.Given(
+            version=self.chart.version if same else "",
+            values=helm_values(then, host, port, self.before.get("podAddresses") or {}),
+            shown=own_values(then, host, port),
         )
 
     def _namespace_says_no(self) -> None:
@@ -335,6 +350,7 @@ class _Look:
             reason = distribution.refusal(distribution.read(self.api), self.proxy.daemonset)
             self._demand(Refusal(reason, "distribution") if reason else None)
             self._demand(controllers.refusal([self.proxy.daemonset, self.proxy.configmap]))
+            self._demand(controllers.coming_back(self.proxy.daemonset, self.record.returns if self.record else ()))
             if reason := ipvs.refusal(self.api, self.proxy, self.settings.namespace, self.services):
                 raise ProcedureError(reason)
 

@@ -116,5 +116,41 @@ def test_who_made_it_is_the_first_who_wrote_its_fields() -> None:
         ],
     }
     assert controllers.writers(item) == ["kubeadm", "kubectl-edit"]
-    assert controllers.made_by(item) == " by kubeadm at 2026-11-01T10:00:00Z"
+    assert controllers.made_by(item) == ", made by kubeadm at 2026-11-01T10:00:00Z"
     assert controllers.made_by({"metadata": {}}) == ""
+    assert controllers.written_by(item) == " by kubectl-edit"
+    assert controllers.written_by({"metadata": {}}) == ""
+
+
+def back(when: str) -> Any:
+    item = daemon_set("kube-proxy", managers=["an-operator"])
+    item["metadata"]["creationTimestamp"] = when
+    return item
+
+
+TWICE = ("2026-11-23T10:00:00Z", "2026-11-23T11:00:00Z")
+
+
+def test_what_comes_back_a_third_time_within_a_day_is_a_fight() -> None:
+    found = controllers.coming_back(back("2026-11-24T10:00:00Z"), TWICE)
+    assert found is not None
+    for words in ("third time", "by an-operator", *TWICE, "Nothing was changed"):
+        assert words in found.reason
+    assert found.check == "managed-by"
+
+
+@pytest.mark.parametrize(
+    ("when", "returns"),
+    [
+        ("2026-11-24T10:00:01Z", TWICE),
+        ("2026-11-23T12:00:00Z", TWICE[:1]),
+        ("2026-11-23T12:00:00Z", ()),
+        ("2026-11-23T11:00:00Z", TWICE),  # the same one: a run was stopped before it was removed
+    ],
+)
+def test_less_often_it_is_removed_again(when: str, returns: tuple[str, ...]) -> None:
+    assert controllers.coming_back(back(when), returns) is None
+
+
+def test_one_that_is_not_there_has_not_come_back() -> None:
+    assert controllers.coming_back(None, TWICE) is None

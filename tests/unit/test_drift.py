@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kube_proxy_replacement.cluster import drift, kube_proxy, kubeadm, nodes, record
-from kube_proxy_replacement.cluster.drift import NOTHING, Drift
+from kube_proxy_replacement.cluster.drift import NOTHING, Drift, Given
 from kube_proxy_replacement.cluster.errors import UnreachableError
 from kube_proxy_replacement.cluster.exec import ExecResult
 from kube_proxy_replacement.cluster.helm_release import HelmRelease
@@ -24,6 +24,8 @@ RENDERED = {
     "enable-ipv4": "true",
     "cgroup-root": "/run/cilium/cgroupv2",
 }
+SHOWN = {"kubeProxyReplacement": "true", "hubble": {"enabled": True}}
+VALUES = {**SHOWN, "cluster": {"name": "a", "id": 7}, "tls": {"ca": {"key": "hunter2"}}, "tolerations": [{"key": "x"}]}
 STALE = "cilium-1.20.2-iptables-save-stale.txt"
 ATTACHED, LINKED = "bpftool-7.1-cgroup-show-switched.json", "bpftool-7.1-links-switched.json"
 DETACHED, UNLINKED = "bpftool-7.1-cgroup-show-detached.json", "bpftool-7.1-links-detached.json"
@@ -35,6 +37,7 @@ class World(FakeApi):
 
     Attributes:
         kept, release: what the record and Helm say.
+        given: what the last run gave the release.
         says: what each node's agent says; an exception is raised.
         saves, sockets, links: what iptables-nft-save and bpftool print on a node, where it isn't what a run leaves.
     """
@@ -53,7 +56,10 @@ class World(FakeApi):
             daemonset=bare(objects["daemonset"]),
             configmap=bare(objects["configmap"]),
         )
-        self.release: HelmRelease | None = HelmRelease("kube-system", "cilium", "1.18.6", 4, "deployed", RENDERED)
+        self.release: HelmRelease | None = HelmRelease(
+            "kube-system", "cilium", "1.18.6", 4, "deployed", RENDERED, VALUES
+        )
+        self.given: Given | None = Given("1.18.6", VALUES, SHOWN)
         config = config_map("cilium-config", **RENDERED)
         config["metadata"] |= {"creationTimestamp": "2026-10-01T00:00:00Z", "resourceVersion": "77"}
         self.put(node("n1"), node("n2"), agent_pod("n1"), agent_pod("n2"), agents_daemon_set(), config)
@@ -85,6 +91,11 @@ class World(FakeApi):
             {"manager": "kubectl-edit", "time": when},
         ]
 
+    def upgrade(self, description: str = "Upgrade complete", **changes: Any) -> None:
+        """Somebody's own `helm upgrade` or `helm rollback`."""
+        assert self.release is not None
+        self.release = replace(self.release, revision=5, description=description, **changes)
+
     def look(self, mark: str = "", *, reads_agents: bool = True) -> Drift:
         return drift.look(
             self,
@@ -96,6 +107,7 @@ class World(FakeApi):
             self.release,
             mark,
             reads_agents=reads_agents,
+            given=self.given,
         )
 
 
@@ -224,7 +236,8 @@ class TestWhatIsNot:
     def test_while_kube_proxy_is_back_no_node_is_said_to_be_uncleaned(self, switched: World) -> None:
         switched.kept = replace(switched.kept, uncleaned=frozenset({"uid-of-n1"}))  # type: ignore[type-var]
         put_back("daemonset")(switched)
-        assert switched.look().findings == ("kube-proxy's DaemonSet is back",)
+        (said,) = switched.look().findings
+        assert said.startswith("kube-proxy's DaemonSet is back, made by kubeadm at ")
 
     def test_an_agent_that_cannot_be_read_is_named_and_calls_for_no_repair(self, switched: World) -> None:
         switched.says["n1"] = UnreachableError("no answer within 30 s")
@@ -235,7 +248,8 @@ class TestWhatIsNot:
     def test_rules_where_kube_proxy_is_back_or_never_was_are_no_finding_of_their_own(self, switched: World) -> None:
         switched.saves = {"n1": sample(STALE)}
         put_back("daemonset")(switched)
-        assert switched.look().findings == ("kube-proxy's DaemonSet is back",)
+        (said,) = switched.look().findings
+        assert said.startswith("kube-proxy's DaemonSet is back, made by kubeadm at ")
         del switched.objects[kube_proxy.DAEMONSET]
         switched.kept = Record(cluster="uid-a", release="kube-system/cilium")
         assert switched.look() == NOTHING
@@ -422,3 +436,86 @@ class TestUnread:
         assert said.startswith("n2: its agent didn't start with")
         assert "aaaaaaaa" in said
         assert switched.look().findings == ()
+
+
+class TestTheRelease:
+    """Upgraded or rolled back by hand."""
+
+    def found(self, world: World) -> str:
+        (finding,) = world.look().findings
+        return finding
+
+    def test_a_value_of_the_program_is_named_with_what_it_is_and_was(self, switched: World) -> None:
+        switched.upgrade(values={**VALUES, "kubeProxyReplacement": "false", "hubble": {}})
+        said = self.found(switched)
+        assert "the Helm release cilium is at revision 5 («Upgrade complete»)" in said
+        assert "kubeProxyReplacement: 'false' instead of 'true'" in said
+        assert "hubble.enabled: None instead of True" in said
+
+    def test_of_any_other_value_only_the_name_is_said(self, switched: World) -> None:
+        switched.upgrade(values={**VALUES, "tls": {"ca": {"key": "hunter3"}}, "added": "hunter4"})
+        said = self.found(switched)
+        assert "(added, tls.ca.key)" in said
+        assert "hunter" not in said
+
+    def test_a_rollback_says_so_itself(self, switched: World) -> None:
+        switched.upgrade("Rollback to 2", values={"kubeProxyReplacement": "false"})
+        assert "«Rollback to 2»" in self.found(switched)
+
+    def test_another_chart_is_named(self, switched: World) -> None:
+        switched.upgrade(version="1.18.7")
+        assert "of chart 1.18.7 instead of 1.18.6" in self.found(switched)
+
+    def test_many_are_cut_the_program_s_own_first(self, switched: World) -> None:
+        switched.upgrade(values={f"a{number}": 1 for number in range(20)})
+        said = self.found(switched)
+        assert "kubeProxyReplacement: None instead of 'true'" in said
+        assert said.count(",") < 10
+        assert "…" in said
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {**VALUES, "empty": {}, "none": None, "nothing": [], "deep": {"er": {}}},
+            {**VALUES, "cluster": {"name": "a", "id": 7.0}},
+        ],
+    )
+    def test_what_says_the_same_is_no_drift(self, switched: World, values: dict[str, Any]) -> None:
+        switched.upgrade(values=values)
+        assert switched.look() == NOTHING
+
+    def test_a_large_integer_that_the_state_could_not_hold_is_none(self, switched: World) -> None:
+        switched.given = Given("1.18.6", {"id": float(2**63 - 1)}, {})
+        switched.upgrade(values={"id": 2**63 - 1})
+        assert switched.look() == NOTHING
+
+    @pytest.mark.parametrize("other", [[{"key": "y"}], [], [{"key": "x"}, {"key": "y"}], "x", [{"key": "x", "a": 1}]])
+    def test_a_list_is_compared_as_a_whole(self, switched: World, other: Any) -> None:
+        switched.upgrade(values={**VALUES, "tolerations": other})
+        assert "tolerations" in self.found(switched)
+
+    def test_true_is_not_one(self, switched: World) -> None:
+        switched.upgrade(values={**VALUES, "hubble": {"enabled": 1}})
+        assert "hubble.enabled: 1 instead of True" in self.found(switched)
+
+    def test_beside_an_owner_s_values_only_ours_count(self, switched: World) -> None:
+        switched.given = Given("1.18.6", VALUES, SHOWN, alone=False)
+        switched.upgrade(values={**VALUES, "owners": 1})
+        assert switched.look() == NOTHING
+        switched.upgrade(values={"owners": 1})
+        assert "kubeProxyReplacement" in self.found(switched)
+
+    def test_where_the_chart_is_to_change_its_version_is_not_compared(self, switched: World) -> None:
+        switched.given = Given("", VALUES, SHOWN)
+        switched.upgrade(version="1.18.7")
+        assert switched.look() == NOTHING
+
+    def test_each_revision_is_another_finding(self, switched: World) -> None:
+        switched.upgrade(values={})
+        first = switched.look("m")
+        switched.release = replace(switched.release, revision=6)  # type: ignore[type-var]
+        assert switched.look("m").mark != first.mark
+
+    def test_who_edited_cilium_config_last_is_named(self, switched: World) -> None:
+        switched.edit(**{"cluster-id": "5"})
+        assert "by kubectl-edit" in self.found(switched)

@@ -17,7 +17,8 @@ from kube_proxy_replacement.cluster.errors import ApiError, ProcedureError, Unre
 from kube_proxy_replacement.cluster.exec import ExecResult
 from kube_proxy_replacement.cluster.record import Record, bare
 from kube_proxy_replacement.looking import Found
-from kube_proxy_replacement.settings import SettingsError
+from kube_proxy_replacement.settings import SettingsError, parse
+from kube_proxy_replacement.values import helm_values
 
 from .fakes import (
     FakeApi,
@@ -70,6 +71,13 @@ def helms(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
+def given(mode: str, *, kept: bool = True) -> dict[str, Any]:
+    """The values that a run in this mode has given the release."""
+    said = {} if kept else {"keepConnections": False}
+    address = AT_FIRST["apiServer"]
+    return helm_values(parse({"mode": mode, **said}), address["host"], address["port"], AT_FIRST["podAddresses"])
+
+
 class World(FakeApi):
     """A kubeadm cluster with two nodes, without Cilium.
 
@@ -102,7 +110,7 @@ class World(FakeApi):
             "meta.helm.sh/release-namespace": "kube-system",
         }
         self.put(owner, agent_pod("n1"), agent_pod("n2"), config_map("cilium-config", **rendered))
-        self.put(secret(1, config=rendered))
+        self.put(secret(1, config=rendered, values=given(mode, kept=kept)))
         self.keep(done=mode if done else "")
         if mode == "replace":
             for path in (kube_proxy.DAEMONSET, kube_proxy.CONFIGMAP):
@@ -344,6 +352,15 @@ class TestSkippedChecks:
     def test_nothing_skips_a_cilium_that_helm_would_not_install_over(self, world: World, look: Look) -> None:
         world.put(agents_daemon_set())
         assert "skipChecks" not in refused(lambda: look(skipChecks=["managed-by"]))
+
+    def test_what_comes_back_again_and_again(self, world: World, look: Look) -> None:
+        world.ran("replace")
+        world.keep(done="replace", returns=("2026-11-23T05:00:00Z", "2026-11-23T06:00:00Z"))
+        world.put(kubeadm_objects()["daemonset"])
+        assert "managed-by" in refused(lambda: look("replace", before("replace")))
+        found = look("replace", before("replace"), skipChecks=["managed-by"])
+        assert "third time" in self.told(found, "managed-by")
+        assert found.findings
 
     def test_it_is_told_while_nothing_changes_too(self, world: World, look: Look) -> None:
         world.ran("coexist")
@@ -859,4 +876,4 @@ def test_what_was_found_is_recorded_under_the_inputs_names(look: Look) -> None:
 def test_marks_are_drift_s(world: World, look: Look) -> None:
     world.ran("coexist")
     world.put(secret(2, "failed", config={"kube-proxy-replacement": "false"}))
-    assert look("coexist", before(mark="m1")).mark == drift.mark_of(["release|2|failed"], "m1")
+    assert look("coexist", before(mark="m1")).mark == drift.mark_of(["release|2|failed", "values|2"], "m1")

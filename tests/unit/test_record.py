@@ -41,6 +41,7 @@ class TestRoundTrip:
             replace(FULL, daemonset=None),
             replace(FULL, configmap=None),
             replace(FULL, failed=Failed("2026-11-23T14:00:00Z", "replace", "n1: «no»", True)),
+            replace(FULL, returns=("2026-11-23T14:00:00Z", "2026-11-23T15:00:00Z")),
             replace(FULL, kubeadm=None, uncleaned=frozenset()),
             replace(FULL, daemonset=bare(odd(REAL["daemonset"])), configmap=bare(odd(REAL["configmap"]))),
             replace(FULL, configmap=bare(config_map("kube-proxy", **{"config.conf": "a: 1\r\n\tb"}))),

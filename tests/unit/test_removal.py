@@ -130,6 +130,22 @@ class TestBackUp:
         del world.objects[kube_proxy.DAEMONSET]
         assert world.back_up().uncleaned == {"uid-of-n2"}
 
+    def came_back(self, world: World, when: str, **its: Any) -> tuple[str, ...]:
+        """Those that have come back, after one made at `when` was backed up."""
+        record.write(world, replace(world.back_up(), **its))
+        world.objects[kube_proxy.DAEMONSET]["metadata"]["creationTimestamp"] = when
+        return world.back_up().returns
+
+    def test_one_that_has_come_back_is_noted_once_the_last_two(self, world: World) -> None:
+        assert self.came_back(world, "t1", done="replace") == ("t1",)
+        assert self.came_back(world, "t1") == ("t1",)
+        assert self.came_back(world, "t2") == ("t1", "t2")
+        assert self.came_back(world, "t3") == ("t2", "t3")
+
+    def test_one_that_was_never_away_has_not_come_back(self, world: World) -> None:
+        assert self.came_back(world, "t1", done="") == ()
+        assert self.came_back(world, "t1", done="coexist", returns=("t0",)) == ()
+
     def test_what_was_noted_for_kubeadm_stays(self, world: World) -> None:
         noted = {"before": "a", "after": "b"}
         record.write(world, replace(world.back_up(), kubeadm=noted))

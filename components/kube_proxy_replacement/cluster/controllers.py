@@ -10,8 +10,9 @@ Gardener: the resource manager; kapp: carvel.dev.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal
 
 from .api import Object
@@ -26,6 +27,9 @@ _ADDON_MANAGER = "addonmanager.kubernetes.io/mode"
 _OBJECTSET = "objectset.rio.cattle.io/owner-name"
 _HELM = "meta.helm.sh/release-name"
 _TRACKING = "argocd.argoproj.io/tracking-id"
+_ROUNDS, _ROUNDS_WITHIN = 2, timedelta(days=1)
+"""After how many rounds within which time it is a fight. `kubeadm upgrade` brings it back once in months."""
+
 _INVENTORY = "config.k8s.io/owning-inventory"
 
 
@@ -95,9 +99,16 @@ def writers(item: Object) -> list[str]:
 
 
 def made_by(item: Object) -> str:
-    """Who made it, and when, in words: « by kubeadm at 2026-11-01T10:00:00Z», "" where it doesn't say."""
+    """Who made it, and when: «, made by kubeadm at 2026-11-01T10:00:00Z», "" where it doesn't say."""
     its, when = writers(item)[:1], item["metadata"].get("creationTimestamp")
-    return "".join([f" by {its[0]}" if its else "", f" at {when}" if when else ""])
+    said = ([f"by {its[0]}"] if its else []) + ([f"at {when}"] if when else [])
+    return f", made {' '.join(said)}" if said else ""
+
+
+def written_by(item: Object) -> str:
+    """Who wrote it last: « by kubectl-edit», "" where it doesn't say."""
+    its = writers(item)
+    return f" by {its[-1]}" if its else ""
 
 
 def refusal(items: Iterable[Object | None]) -> Refusal | None:
@@ -113,6 +124,26 @@ def refusal(items: Iterable[Object | None]) -> Refusal | None:
             "managed-by",
         )
     return None
+
+
+def coming_back(daemonset: Object | None, returns: Sequence[str]) -> Refusal | None:
+    """Why kube-proxy isn't removed once more: something without a mark has put it back twice, and now again.
+
+    Args:
+        returns: when those were made that have been removed again (`Record.returns`).
+    """
+    when = daemonset["metadata"].get("creationTimestamp") if daemonset else None
+    if daemonset is None or when is None or when in returns or len(returns) < _ROUNDS:
+        return None
+    if datetime.fromisoformat(when) - datetime.fromisoformat(returns[-_ROUNDS]) > _ROUNDS_WITHIN:
+        return None
+    return Refusal(
+        f"kube-proxy's DaemonSet is back for the third time within a day{made_by(daemonset)}; those made at "
+        f"{' and '.join(returns[-_ROUNDS:])} were removed. Something puts it back: removing it again would be a fight. "
+        "Nothing was changed. Find what makes it (its writers: kubectl -n kube-system get daemonset kube-proxy "
+        "--show-managed-fields -o yaml), and switch that off.",
+        "managed-by",
+    )
 
 
 def warning(item: Object) -> str | None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from . import agents, hooks, kubeadm, record, scheduling
+from . import agents, controllers, hooks, kubeadm, record, scheduling
 from .agents import Agent, Reading
 from .api import Api, Object
 from .helm_release import HelmRelease
@@ -37,6 +38,23 @@ class Drift:
     restart: tuple[str, ...]
     mark: str
     unreadable: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the last run gave the Helm release.
+
+    Attributes:
+        version: the chart's; "" where that isn't known.
+        values: the Helm values.
+        shown: those of them whose content may be shown: nobody's secret is among them.
+        alone: nobody else's values are in the release.
+    """
+
+    version: str
+    values: Mapping[str, Any]
+    shown: Mapping[str, Any]
+    alone: bool = True
 
 
 NOTHING = Drift((), (), "")
@@ -75,11 +93,14 @@ def look(
     release: HelmRelease | None,
     mark: str,
     *,
+    given: Given | None = None,
     reads_agents: bool = True,
 ) -> Drift:
-    """Compares the cluster with what mode `mode` wants; `mark` is the one that is recorded. Changes nothing.
+    """Compares the cluster with what mode `mode` wants. Changes nothing.
 
     Args:
+        mark: the one that is recorded.
+        given: None: what the release was given isn't compared.
         reads_agents: whether these credentials may read agents. Without, what the API server has of them is compared.
     """
     found = _Findings()
@@ -89,6 +110,8 @@ def look(
         _removed(api, proxy, kept, nodes, found)
     else:
         _there(proxy, found)
+    if release is not None and given is not None:
+        _release(release, given, found)
     config = api.find(f"/api/v1/namespaces/{namespace}/configmaps/{_CONFIG}")
     edited = _configuration(config, namespace, release, found)
     readings = _agents(api, namespace, mode, nodes, config, edited, found, reads_agents)
@@ -100,7 +123,7 @@ def look(
 def _removed(api: Api, proxy: KubeProxy, kept: Record | None, nodes: Nodes, found: _Findings) -> None:
     for kind, item in (("DaemonSet", proxy.daemonset), ("ConfigMap", proxy.configmap)):
         if item is not None:
-            found.add(f"kube-proxy's {kind} is back", kind, item["metadata"]["uid"])
+            found.add(f"kube-proxy's {kind} is back{controllers.made_by(item)}", kind, item["metadata"]["uid"])
     text = kubeadm.text(api) if kept is None or kept.had_kube_proxy else None
     if text is not None and not kubeadm.disabled(text):
         found.add("kubeadm-config no longer says proxy.disabled: kubeadm upgrade would bring kube-proxy back")
@@ -120,6 +143,50 @@ def _there(proxy: KubeProxy, found: _Findings) -> None:
 def _mounts_configmap(daemonset: Object) -> bool:
     volumes = daemonset["spec"]["template"]["spec"].get("volumes") or []
     return any((volume.get("configMap") or {}).get("name") == "kube-proxy" for volume in volumes)
+
+
+def _release(release: HelmRelease, given: Given, found: _Findings) -> None:
+    """What somebody has upgraded or rolled back by hand: other values or another chart than the last run gave."""
+    what = f"the Helm release {release.name} is at revision {release.revision}"
+    what += f" («{release.description}»)" if release.description else ""
+    if given.version and release.version != given.version:
+        found.add(f"{what}, of chart {release.version} instead of {given.version}", "chart", str(release.revision))
+    wanted, now, shown = (dict(_leaves(its)) for its in (given.values, release.values, given.shown))
+    keys = wanted.keys() | now.keys() if given.alone else wanted.keys()
+    other = sorted(key for key in keys if not _same(wanted.get(key), now.get(key)))
+    if not other:
+        return
+    # the program's own first, and with what they are; of others' only the names, for what is in them may be secret
+    other.sort(key=lambda key: key not in shown)
+    named = [f"{key}: {now.get(key)!r} instead of {wanted[key]!r}" if key in shown else key for key in other[:8]]
+    found.add(
+        f"{what}, with other values than this stack gave it ({', '.join(named)}{' …' if len(other) > 8 else ''})",
+        "values",
+        str(release.revision),
+    )
+
+
+def _leaves(tree: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    """Values by their path, `hubble.enabled`; what is empty or null says nothing."""
+    for key, value in tree.items():
+        path = f"{at}.{key}" if at else str(key)
+        if isinstance(value, Mapping):
+            yield from _leaves(value, path)
+        elif value is not None and value != []:
+            yield path, value
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values say the same: Pulumi's numbers are floats, and lose what an integer has beyond 2^53."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return float(one) == float(other)
+    return bool(one == other)
 
 
 def _configuration(config: Object | None, namespace: str, release: HelmRelease | None, found: _Findings) -> bool:
@@ -146,7 +213,7 @@ def _configuration(config: Object | None, namespace: str, release: HelmRelease |
         return False
     shown = ", ".join(f"{key}: {data.get(key)!r} instead of {release.config.get(key)!r}" for key in edited[:5])
     found.add(
-        f"{_CONFIG} was edited ({shown}{' …' if len(edited) > 5 else ''})",
+        f"{_CONFIG} was edited ({shown}{' …' if len(edited) > 5 else ''}){controllers.written_by(config)}",
         _CONFIG,
         config["metadata"]["resourceVersion"],
     )

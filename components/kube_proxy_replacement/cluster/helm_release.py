@@ -24,6 +24,7 @@ class HelmRelease:
         namespace, name, version (of the chart), revision (int), status («deployed», «failed», «pending-…»).
         config: the cilium-config that this revision rendered, key to value; {} where it renders none.
         values: the Helm values that it was given, without the chart's defaults.
+        description: what Helm, or who called it, says of this revision («Rollback to 2»).
     """
 
     namespace: str
@@ -33,6 +34,7 @@ class HelmRelease:
     status: str
     config: dict[str, str]
     values: dict[str, Any] = field(default_factory=dict)
+    description: str = ""
 
     @property
     def replaces(self) -> bool:
@@ -109,6 +111,7 @@ def _parsed(secret: Object) -> HelmRelease:
         status=metadata["labels"]["status"],
         config=_config(content.get("manifest") or ""),
         values=dict(content.get("config") or {}),
+        description=str((content.get("info") or {}).get("description") or ""),
     )
 
 

@@ -62,6 +62,7 @@ class Record:
         release: `NAMESPACE/NAME` of the Helm release that is this stack's.
         done: the mode in which the last run came to its end, "" where one is under way or was stopped.
         failed: what the last run failed on, None where it didn't.
+        returns: when the DaemonSets were made that had come back and were removed again, RFC 3339, the last two.
     """
 
     cluster: str
@@ -72,6 +73,7 @@ class Record:
     kubeadm: dict[str, str] | None = None
     uncleaned: frozenset[str] = field(default_factory=frozenset)
     failed: Failed | None = None
+    returns: tuple[str, ...] = ()
 
     @property
     def had_kube_proxy(self) -> bool:
@@ -146,6 +148,8 @@ def _head(record: Record) -> dict[str, Any]:
     if record.failed:
         its = record.failed
         head["failed"] = {"at": its.at, "mode": its.mode, "reason": its.reason, "rolledBack": its.rolled_back}
+    if record.returns:
+        head["returns"] = list(record.returns)
     return head
 
 
@@ -174,6 +178,7 @@ def _parse(data: Mapping[str, str]) -> Record:
         kubeadm=json.loads(kept["kubeadm.json"]),
         uncleaned=frozenset(json.loads(kept["uncleaned.json"])),
         failed=_failed(head),
+        returns=tuple(head.get("returns") or ()),
     )
 
 

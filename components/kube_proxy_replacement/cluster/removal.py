@@ -38,6 +38,7 @@ def back_up(api: Api, cluster: str, release: str, mode: str, nodes: Sequence[Nod
         # a running kube-proxy writes rules on every node, whatever was cleaned before it came back
         uncleaned=frozenset(node.uid for node in nodes) if found.daemonset else kept.uncleaned,
         done=kept.done if kept.done == mode else "",
+        returns=_returns(kept, found.daemonset) if kept.done == mode == "replace" else (),
     )
     return new if new == old else record.write(api, new)
 
@@ -118,6 +119,12 @@ def _term(its: Object) -> str:
     if its["operator"] in ("Exists", "DoesNotExist"):
         return ("!" if its["operator"] == "DoesNotExist" else "") + str(its["key"])
     return f"{its['key']} {its['operator'].lower()} ({','.join(its.get('values') or [])})"
+
+
+def _returns(kept: Record, daemonset: Object | None) -> tuple[str, ...]:
+    """One that is there though an earlier run in this mode had come to its end has come back."""
+    when = daemonset["metadata"].get("creationTimestamp") if daemonset else None
+    return kept.returns if when is None or when in kept.returns else (*kept.returns, when)[-2:]
 
 
 def _disable_in_kubeadm(api: Api, backup: Record, say: Callable[[str], None]) -> Record:
