@@ -555,6 +555,43 @@ class TestSteady:
         assert found.mark not in ("", "m1")
         assert found.notes == []
 
+    def test_a_release_that_somebody_has_upgraded_is_found_and_the_setting_is_named(
+        self, world: World, look: Look, mode: str
+    ) -> None:
+        world.ran(mode)
+        rendered = {"kube-proxy-replacement": "true" if mode == "replace" else "false"}
+        rendered |= {OPTION: "true"} if mode == "replace" else {}
+        world.put(secret(2, config=rendered, values=given(mode) | {"hubble": {"enabled": False}}))
+        (finding,) = look(mode, before(mode)).findings
+        assert "hubble.enabled: False instead of True" in finding
+
+    def test_what_the_settings_say_otherwise_now_is_not_somebody_s(self, world: World, look: Look, mode: str) -> None:
+        world.ran(mode)
+        found = look(mode, before(mode), hubble=False, values={"affinity": {"a": 1}}, apiServerPort=7443)
+        assert found.findings == []
+
+    def test_nor_what_they_said_then(self, world: World, look: Look, mode: str) -> None:
+        world.ran(mode)
+        rendered = world.objects[CONFIG]["data"]
+        world.put(secret(2, config=rendered, values=given(mode) | {"bpf": {"masquerade": True, "a": 7}}))
+        then = before(mode, values={"bpf": {"masquerade": True, "a": 7.0}})
+        assert look(mode, then).findings == []
+
+    def test_settings_that_this_version_no_longer_takes_are_not_compared(
+        self, world: World, look: Look, mode: str
+    ) -> None:
+        world.ran(mode)
+        assert look(mode, before(mode, strategy="another")).findings == []
+
+    def test_another_chart_is_found_where_the_settings_have_not_changed(
+        self, world: World, look: Look, mode: str
+    ) -> None:
+        world.ran(mode)
+        world.put(secret(1, version="1.18.5", config=world.objects[CONFIG]["data"], values=given(mode)))
+        (finding,) = look(mode, before(mode, chart="./")).findings
+        assert "of chart 1.18.5 instead of 1.18.6" in finding
+        assert look(mode, before(mode)).findings == []
+
     def test_a_preview_and_its_up_find_the_same(self, world: World, look: Look, mode: str) -> None:
         world.ran(mode)
         world.objects[CONFIG]["data"]["kube-proxy-replacement"] = "edited"

@@ -119,8 +119,8 @@ def refusal(items: Iterable[Object | None]) -> Refusal | None:
             continue
         what = f"kube-proxy's {item.get('kind') or 'object'}"
         return Refusal(
-            f"{what} belongs to {its}, which puts it back when it is removed. Nothing was changed. Take it out there "
-            f"first: {_kube_proxys_way(its)}",
+            f"{what} belongs to {its}, which puts it back when it is removed. Nothing was changed. First "
+            f"{_kube_proxys_way(its)}",
             "managed-by",
         )
     return None
