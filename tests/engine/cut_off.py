@@ -97,6 +97,10 @@ class Begun:
                 killed += 1
         assert killed or parts == (ENGINE,), f"there is none of {parts}: {self._session()}"
 
+    def running(self, module: str) -> set[int]:
+        """Which of what it has started runs a Python module, its own end notwithstanding."""
+        return {pid for pid, words in self._session() if module in words}
+
     def ended(self) -> Run:
         """Waits for its end, however it ends, and says how it was."""
         wait_until("the run ends", lambda: self._process.poll() is not None, _RUN_SECONDS)
