@@ -358,6 +358,31 @@ class TestRepeating:
         assert len(server.requests) == 4
         assert all(request.body == (body[0] if body else None) for request in server.requests)
 
+    @pytest.mark.parametrize("beside", [False, True])
+    def test_an_api_server_that_comes_back_and_knows_nobody_s_rights_yet_is_tried_again(
+        self, server: Server, api: Api, beside: bool
+    ) -> None:
+        def answer(_: Request) -> Answer:
+            if len(server.requests) == 1:
+                raise Hang
+            return Answer(200, {"good": True}) if len(server.requests) > 4 else status(403)
+
+        server.answer = answer
+        if beside:
+            with pytest.raises(UnreachableError):
+                api.beside(patience=0).get("/x")
+        assert api.get("/x") == {"good": True}
+
+    def test_long_after_that_forbidden_is_forbidden(self, server: Server, api: Api, clock: Clock) -> None:
+        self.times(server, 1, Hang())
+        api.get("/x")
+        server.answer = lambda _: status(403)
+        clock.sleep(11)
+        asked = len(server.requests)
+        with pytest.raises(ApiError):
+            api.get("/x")
+        assert len(server.requests) == asked + 1
+
     def test_each_page_of_a_list_is_tried_again_by_itself(self, server: Server, api: Api) -> None:
         def answer(request: Request) -> Answer:
             if len(server.requests) in (1, 3):

@@ -8,6 +8,7 @@ client's work; only its transport is used, not its models.
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,10 @@ DEFAULT_PATIENCE = 10.0
 
 _REQUEST_TIMEOUT = (5.0, 30.0)
 _BUSY = frozenset({429, 500, 502, 503, 504})
+_COMING_BACK = 10.0
+"""Seconds after a connection broke in which «forbidden» is asked again: an API server that starts hasn't read anybody's
+rights yet (seen with 1.36: 403 to a cluster-admin for about a second)."""
+
 _PAGE = 500
 
 
@@ -58,8 +63,10 @@ class Api:
         *,
         patience: float = DEFAULT_PATIENCE,
         timeout: tuple[float, float] = _REQUEST_TIMEOUT,
+        line: _Line | None = None,
     ) -> None:
         self._client = client
+        self._line = line or _Line()
         self._patience = patience
         self._timeout = timeout
         self._execs = Execs(client.configuration)
@@ -87,6 +94,7 @@ class Api:
             self._client,
             patience=self._patience if patience is None else patience,
             timeout=timeout or self._timeout,
+            line=self._line,
         )
         other.kubeconfig, other.context = self.kubeconfig, self.context
         return other
@@ -254,7 +262,8 @@ class Api:
                     method, url, header_params=dict(headers), body=body, _request_timeout=self._timeout
                 )
                 answer = _Answer(response.status, response.response.data or b"")
-                if answer.status not in _BUSY or time.monotonic() + pause > deadline:
+                starting = answer.status == 403 and time.monotonic() - self._line.broke < _COMING_BACK
+                if not (starting or answer.status in _BUSY) or time.monotonic() + pause > deadline:
                     return answer
             except ApiException as error:  # the client's word for a TLS failure, which no second try mends
                 raise UnreachableError(
@@ -270,6 +279,7 @@ class Api:
                     "The kubeconfig's token holds a line break or a character that no HTTP header may hold."
                 ) from None
             except (HTTPError, OSError) as error:
+                self._line.broke = time.monotonic()
                 if time.monotonic() + pause > deadline:
                     raise UnreachableError(
                         f"The API server {self.server} doesn't answer ({what}, tried for {self._patience:.0f} s): "
@@ -279,6 +289,13 @@ class Api:
                     ) from None
             time.sleep(pause)
             pause = min(pause * 2, 2.0)
+
+
+@dataclass
+class _Line:
+    """The way to the API server: when it last broke, by the monotonic clock."""
+
+    broke: float = -math.inf
 
 
 @dataclass(frozen=True)
