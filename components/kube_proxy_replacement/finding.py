@@ -14,13 +14,17 @@ from pulumi.output import Unknown
 
 from . import looking
 from .chart import ChartError
-from .cluster import identity, kube_proxy, kubeadm, nodes, record, renewing
+from .cluster import identity, kube_proxy, kubeadm, nodes, order, record, renewing
 from .cluster.api import Api
 from .cluster.errors import ProcedureError
-from .settings import NAMES, SettingsError
+from .cluster.told import Order
+from .settings import NAMES, SettingsError, parse
 
-_TOLD = ("notes", "findings", "restart", "server", "preview")
+_TOLD = ("notes", "findings", "restart", "server", "preview", "backedUp")
 """Told to the reviewer or to a repair; by themselves no change. What is wrong changes the mark."""
+
+_PATIENCE = 60.0
+"""Seconds, as in `run`: an API server that restarts is away that long."""
 
 _READINGS = ("unreadable",)
 """A change of it renews the readings alone: nothing is done to the cluster, under no new run."""
@@ -72,6 +76,40 @@ def create(inputs: dict[str, Any]) -> CreateResult:
 def update(before: Mapping[str, Any], inputs: dict[str, Any]) -> UpdateResult:
     kept = before.get("backup")
     return UpdateResult(outs=_outs(inputs, kept if inputs["run"] == before.get("run") else _locked(inputs, kept)))
+
+
+def delete(state: Mapping[str, Any]) -> None:
+    """The last of `destroy`: whatever runs of this stack have done is undone.
+
+    Most often the Commands have, which are deleted before. But one that was killed in its first run isn't in the state,
+    though it may have removed kube-proxy; this resource is there before anything changes.
+    """
+    api = Api.connect(state.get("kubeconfig"), state.get("kubeContext"), patience=_PATIENCE)
+    looking.confirm(api, identity.cluster_uid(api), state)
+    kept = record.read(api)
+    backed_up = bool(state.get("backup")) and json.loads(state["backup"])["daemonset"] is not None
+    if kept is None and (not backed_up or kube_proxy.find(api).daemonset is not None):
+        return
+    settings = parse({name: state[name] for name in NAMES if state.get(name) is not None})
+    told = Order(
+        cluster=state["cluster"],
+        server=state["server"],
+        mode=settings.mode,
+        namespace=settings.namespace,
+        release=settings.release_name,
+        host=state["apiServer"]["host"],
+        port=int(state["apiServer"]["port"]),
+        image=state["image"],
+        timeout=settings.timeout_seconds,
+    )
+    with renewing.step(api, state.get("run") or "", deletes=True, last=True, say=_unheard):
+        if kept is None:
+            _backup(api, state, state["backup"])
+        order.forgotten(api, told, _unheard)
+
+
+def _unheard(_: str) -> None:
+    """A dynamic provider has nobody to tell what it does."""
 
 
 def _outs(inputs: dict[str, Any], backup: Any) -> dict[str, Any]:

@@ -37,6 +37,11 @@ class FoundProvider(ResourceProvider):
 
         return finding.update(_olds, _news)
 
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        from . import finding
+
+        finding.delete(_props)
+
 
 class Found(Resource):
     """What is known of the cluster before anything is changed; see `looking.Found` for the shapes."""
@@ -67,6 +72,7 @@ class Found(Resource):
                 "findings",
                 "unreadable",
                 "restart",
+                "backedUp",
                 "notes",
                 "backup",
             )

@@ -79,6 +79,7 @@ class Found:
         findings: what isn't as wanted, in words.
         unreadable: names of the nodes whose ready agent can't be read; a change of it renews the readings alone.
         restart: UIDs of agents to restart by name.
+        backed_up: whether there is a kube-proxy, or a backup of one: then the state has a copy of it from then on.
         notes: what the preview tells.
         superseded: another run than the last recorded one has been at work on the cluster, or is.
     """
@@ -92,6 +93,7 @@ class Found:
     findings: list[str]
     unreadable: list[str]
     restart: list[str]
+    backed_up: bool
     notes: list[str]
     superseded: bool = False
 
@@ -106,6 +108,7 @@ class Found:
             "findings": self.findings,
             "unreadable": self.unreadable,
             "restart": self.restart,
+            "backedUp": self.backed_up,
             "notes": self.notes,
         }
 
@@ -206,7 +209,12 @@ class _Look:
             self.node_items = node_items.result()
             self.nodes = nodes.among(self.node_items)
             self.reads_agents = not execing.result()
-        self.had_kube_proxy = self.proxy.daemonset is not None or bool(self.record and self.record.had_kube_proxy)
+        self.had_kube_proxy = (
+            self.proxy.daemonset is not None
+            or bool(self.record and self.record.had_kube_proxy)
+            # where both were deleted, the state's copy of the backup comes back
+            or bool(before.get("backedUp"))
+        )
         self.ours = bool(before) or (
             self.record is not None and self.record.release == f"{settings.namespace}/{settings.release_name}"
         )
@@ -248,6 +256,7 @@ class _Look:
             # agents that nobody tried to read keep the readings that they have
             unreadable=sorted(wrong.unreadable) if self.reads_agents else list(self.before.get("unreadable") or []),
             restart=list(wrong.restart),
+            backed_up=self.had_kube_proxy,
             notes=self.skipped
             + self._lock_notes()
             + ([] if self.steady else self._notes(its_address, fresh))

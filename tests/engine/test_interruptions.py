@@ -8,19 +8,35 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from tests.engine.acts import Act, act, is_kubelets, rules
+from tests.engine.acts import Act, act, but_for_proxies_pods, ending, is_kubelets, rules
 from tests.engine.conftest import NewStack
 from tests.engine.cut_off import COMMANDS, DYNAMIC, ENGINE, HELM, PROGRAM, Begun, Instant
-from tests.engine.harness import AGENTS, RECORD, STATUS, Cluster, Object, Run, Stack, picked
+from tests.engine.harness import (
+    AGENTS,
+    CILIUM,
+    RECORD,
+    STATUS,
+    Cluster,
+    Object,
+    Run,
+    Stack,
+    compared,
+    picked,
+    wait_until,
+)
 
 PATIENCE = 40
 """The setting timeoutSeconds: longer than the API server is away."""
 
+LONG = "10"
+"""Seconds that the endpoints of an agent take, so that there is time to cut off the run that waits for it."""
+
 HELMS = "sh.helm.release.*"
+_LEASE = f"/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{RECORD}"
 _SECRETS = "/api/v1/namespaces/kube-system/secrets?labelSelector=owner%3Dhelm%2Cname%3Dcilium"
 
 
@@ -60,7 +76,15 @@ class Life:
             assert not run.ok, f"it came to its end though {parts} was killed"
             return self._left(run)
         assert self.stack.run(["cancel", "--yes", "--stack", self.stack.name]).ok
+        if not parts:
+            self.cluster.delete(_LEASE)  # nobody is left who could renew it: the next run needn't wait
         return self._left(None)
+
+    def destroyed(self) -> Act:
+        """`destroy`, and the cluster when all that was deleted is gone."""
+        done = act(self.cluster, self.stack, "destroy")
+        wait_until("what was deleted is gone", lambda: not ending(self.cluster.objects()))
+        return replace(done, after=self.cluster.objects())
 
     def _left(self, run: Run | None) -> Left:
         return Left(run, status(self.cluster), self.safe())
@@ -103,15 +127,17 @@ class Survived:
 
 @pytest.fixture(scope="module")
 def there(cluster: Cluster, life: Life) -> Survived:
+    cluster.annotate("node-3", "endpoint-delay", LONG)
     left = {
         "the backup": life.cut("up", "the backup is written", asked("create", "configmaps", RECORD)),
         "removing": life.cut("up", "the DaemonSet is deleted", asked("delete", "daemonsets", "kube-proxy"), ENGINE),
         "Helm's plugin": life.cut("up", "Helm begins", asked("create", "secrets", HELMS), HELM),
         "Helm": life.cut("up", "Helm begins again", asked("create", "secrets", HELMS)),
-        "the commands' plugin": life.cut("up", "agents are awaited", says("agents 0/3"), COMMANDS),
+        "the commands' plugin": life.cut("up", "agents are awaited", says("agents 2/3"), COMMANDS),
         "the program": life.cut("up", "agents are awaited again", begins(AGENTS), PROGRAM),
         "the dynamic provider": life.cut("up", "agents are read", begins(STATUS), DYNAMIC),
     }
+    cluster.annotate("node-3", "endpoint-delay", None)
     return Survived(left, act(cluster, life.stack, "up"))
 
 
@@ -130,7 +156,77 @@ def test_after_killed_runs_there_the_next_ends_where_the_first_would_have(there:
     nothing_to_do(life.stack)
 
 
+# 2. From there, destroy: killed again and again
+
+
+@pytest.fixture(scope="module")
+def away(cluster: Cluster, life: Life, there: Survived) -> Survived:
+    left = {
+        "restoring": life.cut("destroy", "the DaemonSet is back", asked("create", "daemonsets", "kube-proxy")),
+        "letting go": life.cut("destroy", "Cilium lets go", asked("patch", "configmaps", "cilium-config"), COMMANDS),
+        "uninstalling": life.cut("destroy", "Helm deletes", asked("delete", "daemonsets", "cilium"), HELM),
+        "uninstalling again": life.cut("destroy", "Helm is at work", begins(CILIUM), ENGINE),
+        "forgetting": life.cut("destroy", "the backup is removed", asked("delete", "configmaps", RECORD)),
+    }
+    return Survived(left, life.destroyed())
+
+
+def test_wherever_a_destroy_is_killed_kube_proxy_is_there(away: Survived) -> None:
+    assert [what for what, its in away.left.items() if not its.safe] == []
+
+
+def test_killed_in_the_middle_of_an_uninstall_the_release_is_left_uninstalling(away: Survived) -> None:
+    assert away.left["uninstalling"].release == "uninstalling"
+
+
+def test_after_killed_destroys_the_next_leaves_the_cluster_as_it_was_found(away: Survived, life: Life) -> None:
+    as_found(away.last, life)
+
+
+# 3. Destroy from wherever the way there was cut off, on a cluster that had no Cilium
+
+
+@pytest.fixture(scope="module")
+def undone(cluster: Cluster, life: Life, away: Survived) -> dict[str, Act]:
+    ways = {
+        "the backup": asked("create", "configmaps", RECORD),
+        "the DaemonSet": asked("delete", "daemonsets", "kube-proxy"),
+        "the ConfigMap": asked("delete", "configmaps", "kube-proxy"),
+        "the Helm release": asked("create", "secrets", HELMS),
+        "the agents": says("agents 0/3"),
+    }
+    done = {}
+    for what, instant in ways.items():
+        life.cut("up", what, instant)
+        done[what] = life.destroyed()
+    return done
+
+
+FROM = ("the backup", "the DaemonSet", "the ConfigMap", "the Helm release", "the agents")
+
+
+@pytest.mark.parametrize("what", FROM)
+def test_destroy_after_a_run_that_was_killed_leaves_the_cluster_as_it_was_found(
+    what: str, undone: dict[str, Act], life: Life
+) -> None:
+    as_found(undone[what], life)
+
+
 # What is looked for
+
+
+def as_found(its: Act, life: Life) -> None:
+    """Asserts that kube-proxy routes on every node as it did before, and that nothing else is there that wasn't."""
+    assert (
+        but_for_proxies_pods(compared(life.found, its.after)).items()
+        <= {
+            "ConfigMap kube-system/kube-proxy": "made anew",
+            "DaemonSet.apps kube-system/kube-proxy": "made anew",
+        }.items()
+    )
+    for node, text in its.kernels.items():
+        assert rules(text) == rules(life.kernels[node]), node
+    assert life.stack.state()["deployment"].get("resources", []) == []
 
 
 def switched(its: Act) -> None:

@@ -27,6 +27,7 @@ SEEN = looking.Found(
     findings=[],
     unreadable=[],
     restart=[],
+    backed_up=True,
     notes=["agents reach the API server at 192.0.2.10:6443"],
 )
 RUN, NEXT = "project/dev/1", "project/dev/2"

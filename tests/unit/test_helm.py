@@ -96,15 +96,19 @@ class TestFind:
 class TestWhatItIsTold:
     def test_rollback(self, calls: Path) -> None:
         Helm.find().rollback("kube-system", "cilium", 3, timeout=60)
-        options = ["--namespace", "kube-system", "--timeout", "60s", "--history-max", "0"]
-        assert told(calls)["words"] == ["rollback", "cilium", "3", *options]
+        options = ["--namespace", "kube-system", "--timeout", "60s"]
+        assert told(calls)["words"] == ["rollback", "cilium", *options, "3", "--history-max", "0"]
 
     def test_upgrade_gives_these_values_alone(self, calls: Path) -> None:
         Helm.find().upgrade("cni", "its", Path("chart"), Path("v.yaml"), description="the owner's", timeout=60)
         words = told(calls)["words"]
-        assert words[:3] == ["upgrade", "its", "chart"]
-        assert words[3:8] == ["--reset-values", "--values", "v.yaml", "--description", "the owner's"]
+        assert words[:2] == ["upgrade", "its"]
+        assert words[6:12] == ["chart", "--reset-values", "--values", "v.yaml", "--description", "the owner's"]
         assert not {"--install", "--atomic", "--wait", "--reuse-values"} & set(words)
+
+    def test_uninstall(self, calls: Path) -> None:
+        Helm.find().uninstall("kube-system", "cilium", timeout=60)
+        assert told(calls)["words"] == ["uninstall", "cilium", "--namespace", "kube-system", "--timeout", "60s"]
 
     def test_a_kubeconfig_in_a_file_that_only_its_owner_may_read(self, calls: Path, tmp_path: Path) -> None:
         Helm.find(KUBECONFIG, "prod").rollback("kube-system", "cilium", 3, timeout=60)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kube_proxy_replacement.cluster import kube_proxy, kubeadm, node_pods, order, record, waiting
+from kube_proxy_replacement.cluster import helm_release, kube_proxy, kubeadm, node_pods, order, record, waiting
 from kube_proxy_replacement.cluster.errors import ProcedureError
 from kube_proxy_replacement.cluster.exec import ExecResult
 from kube_proxy_replacement.cluster.record import Record, bare
@@ -629,3 +629,42 @@ class TestKilled:
             for step in it.deletes()[at:]:
                 step()
             assert it.seen() == before
+
+
+class TestWhatPulumiDoesNotKnow:
+    """A first install that was killed is in nobody's state."""
+
+    @pytest.fixture(autouse=True)
+    def lost(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(helm_release, "exists", lambda *_: True)
+
+    def test_it_is_uninstalled_when_kube_proxy_routes(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        done = []
+
+        class Uninstalls:
+            def uninstall(self, *its: object, **_: object) -> None:
+                assert kube_proxy.DAEMONSET in world.objects
+                done.append(its)
+
+        monkeypatch.setattr(order.Helm, "find", lambda *_: Uninstalls())
+        world.switch_over()
+        world.do(order.restored)
+        assert done == [("kube-system", "cilium")]
+
+    def test_without_helm_it_says_what_is_there_and_what_to_do(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", "")
+        world.switch_over()
+        with pytest.raises(ProcedureError, match="kube-proxy is restored and routes") as error:
+            world.do(order.restored)
+        assert "`pulumi up` once in mode coexist" in str(error.value)
+        assert kube_proxy.DAEMONSET in world.objects
+
+    def test_somebody_elses_is_left_alone(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        world.switch_over()
+        kept = record.read(world)  # type: ignore[arg-type]
+        assert kept is not None
+        record.write(world, replace(kept, release="kube-system/its"))  # type: ignore[arg-type]
+        monkeypatch.setattr(order.Helm, "find", lambda *_: pytest.fail("somebody else's release"))
+        world.do(order.restored)

@@ -1,4 +1,4 @@
-"""Helm's own work, done by the `helm` program: rolling a release back, upgrading one with its owner's values.
+"""Helm's own work, done by the `helm` program: a release rolled back, upgraded with its owner's values, uninstalled.
 
 Found on the PATH. It is given nothing that its command line, which everybody on the machine can read, mustn't show: the
 kubeconfig goes through a file, the context through the environment. Of the person's own settings for Helm none counts
@@ -37,6 +37,9 @@ _SECONDS_MORE = 30.0
 
 _LONGEST = 800
 """Characters of Helm's words that are shown."""
+
+_ALL_REVISIONS = ("--history-max", "0")
+"""They stay: the way back to the owner's may be among them."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -91,7 +94,7 @@ class Helm:
 
         Raises ProcedureError with Helm's own words.
         """
-        self._run(f"to revision {revision}", timeout, "rollback", namespace, release, str(revision))
+        self._run(f"to revision {revision}", timeout, "rollback", namespace, release, str(revision), *_ALL_REVISIONS)
 
     def upgrade(
         self,
@@ -107,17 +110,23 @@ class Helm:
 
         Raises ProcedureError with Helm's own words.
         """
-        more = [str(chart), "--reset-values", "--values", str(values), "--description", description]
+        more = [str(chart), "--reset-values", "--values", str(values), "--description", description, *_ALL_REVISIONS]
         self._run("with the values that were given", timeout, "upgrade", namespace, release, *more)
 
+    def uninstall(self, namespace: str, release: str, *, timeout: float) -> None:
+        """Removes the release with all of its objects and revisions, whatever its status.
+
+        Raises ProcedureError with Helm's own words.
+        """
+        self._run("", timeout, "uninstall", namespace, release)
+
     def _run(self, what: str, timeout: float, verb: str, namespace: str, release: str, *more: str) -> None:
-        title = f"`helm {verb}` of release {namespace}/{release} {what}"
-        # all revisions stay: the way back to the owner's may be among them
-        options = ["--namespace", namespace, "--timeout", f"{timeout:.0f}s", "--history-max", "0"]
+        title = f"`helm {verb}` of release {namespace}/{release} {what}".rstrip()
+        options = ["--namespace", namespace, "--timeout", f"{timeout:.0f}s", *more]
         with tempfile.TemporaryDirectory(prefix="kube-proxy-replacement-") as folder:
             try:
                 done = subprocess.run(
-                    [self.program, verb, release, *more, *options],
+                    [self.program, verb, release, *options],
                     env=self._environment_in(Path(folder)),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,  # an upgrade prints the chart's notes

@@ -89,7 +89,8 @@ def recover(api: Api, namespace: str, name: str, say: Callable[[str], None]) -> 
 def exists(api: Api, namespace: str, name: str) -> bool:
     """Whether Helm has a release of this name that isn't uninstalled."""
     labels = f"owner=helm,name={name},status!=uninstalled"
-    return bool(api.get(f"/api/v1/namespaces/{namespace}/secrets", labelSelector=labels, limit="1").get("items"))
+    found = api.find(f"/api/v1/namespaces/{namespace}/secrets", labelSelector=labels, limit="1")
+    return bool((found or {}).get("items"))
 
 
 def _newest(api: Api, namespace: str, name: str) -> Object | None:

@@ -26,6 +26,7 @@ from . import (
 )
 from .api import Api
 from .errors import ProcedureError
+from .helm import Helm
 from .nodes import Nodes
 from .record import Record
 from .told import Order
@@ -134,20 +135,15 @@ def agents_switched(api: Api, order: Order, say: Say) -> None:
 
 
 def restored(api: Api, order: Order, say: Say) -> None:
-    """kube-proxy as it was found, and routing. A cluster that had none gets none."""
-    backup = record.read(api)
-    if backup is not None and not backup.had_kube_proxy and kube_proxy.find(api).daemonset is None:
-        restoring.objects(api, backup, say)
-        say("this cluster had no kube-proxy: none is restored")
-        return
-    restoring.whole(api, _nodes(api, say).ready, order.namespace, patience=order.timeout, say=say)
+    """In `destroy`, after Cilium has been uninstalled: kube-proxy as it was found, and routing."""
+    _as_found(api, order, say)
+    _uninstall_what_pulumi_does_not_know(api, order, say)
 
 
 def way_back(api: Api, order: Order, say: Say) -> None:
     """Before Cilium is uninstalled: kube-proxy routes, then the agents let go, in this order."""
-    restored(api, order, say)
-    if kube_proxy.find(api).daemonset is not None:
-        letting_go.let_go(api, order.namespace, _nodes(api, say).ready, patience=order.timeout, say=say)
+    _as_found(api, order, say)
+    _let_go(api, order, say)
 
 
 def forgotten(api: Api, order: Order, say: Say) -> None:
@@ -157,6 +153,45 @@ def forgotten(api: Api, order: Order, say: Say) -> None:
         record.remove(api)
     # else a run was killed after it had removed the record: Cilium has gone before this step, and nothing is left to do
     say("kube-proxy is as it was found. What Cilium itself leaves on nodes is in the README, «Going back»")
+
+
+def _as_found(api: Api, order: Order, say: Say) -> None:
+    """kube-proxy as it was found, and routing. A cluster that had none gets none."""
+    backup = record.read(api)
+    if backup is not None and not backup.had_kube_proxy and kube_proxy.find(api).daemonset is None:
+        restoring.objects(api, backup, say)
+        say("this cluster had no kube-proxy: none is restored")
+        return
+    restoring.whole(api, _nodes(api, say).ready, order.namespace, patience=order.timeout, say=say)
+
+
+def _let_go(api: Api, order: Order, say: Say) -> None:
+    if kube_proxy.find(api).daemonset is not None:
+        letting_go.let_go(api, order.namespace, _nodes(api, say).ready, patience=order.timeout, say=say)
+
+
+def _uninstall_what_pulumi_does_not_know(api: Api, order: Order, say: Say) -> None:
+    """A Cilium of ours whose first install was killed isn't in the stack's state, and nor is its way back.
+
+    Where Pulumi knows it, it has uninstalled it before this step.
+    """
+    kept, own = record.read(api), f"{order.namespace}/{order.release}"
+    if kept is None or kept.release != own or not helm_release.exists(api, order.namespace, order.release):
+        return
+    say(f"Helm release {own} isn't in the stack's state: the run that installed it was cut off")
+    _let_go(api, order, say)
+    if api.guard:
+        api.guard()  # Helm doesn't ask
+    try:
+        Helm.find(api.kubeconfig, api.context).uninstall(order.namespace, order.release, timeout=order.timeout)
+    except ProcedureError as error:
+        raise ProcedureError(
+            f"Cilium isn't uninstalled: the run that installed it was cut off, the stack's state doesn't have its Helm "
+            f"release {own}, and {error}\nkube-proxy is restored and routes on every node; Cilium runs beside it, with "
+            "the replacement off. Run `pulumi up` once in mode coexist, which takes the release into the state, then "
+            "`pulumi destroy` again."
+        ) from None
+    say(f"Helm release {own} is uninstalled")
 
 
 def _restored(api: Api, order: Order, say: Say) -> None:

@@ -38,7 +38,7 @@ def whole(api: Api, nodes: Sequence[Node], namespace: str, *, patience: float, s
     if kube_proxy.find(api).daemonset is None and (backup is None or backup.daemonset is None):
         raise ProcedureError(
             f"kube-proxy is gone, and ConfigMap {record.LOCATION} holds no backup of it. Nothing was changed. The "
-            "next `pulumi up` in mode replace brings the backup back from the stack's state; on kubeadm clusters "
+            "next `pulumi up` brings the backup back from the stack's state; on kubeadm clusters "
             "`kubeadm init "
             "phase addon kube-proxy` makes kube-proxy anew."
         )
