@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from http.client import HTTPException
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -118,8 +119,8 @@ def _one(world: World, plan: Plan) -> Result:
         else:
             problems += world.problems(plan.command)
         problems += world.broken()
-    except ChaosError as error:
-        problems.append(str(error))
+    except (ChaosError, ClusterError, OSError, HTTPException) as error:
+        problems.append(f"it couldn't be looked at: {error or type(error).__name__}")
     return Result(plan.number, str(plan), fell, what, problems, round(time.monotonic() - began, 1))
 
 

@@ -110,13 +110,17 @@ class Api:
         if body is not None:
             headers["Content-Type"] = kind
         connection = self._connection()
-        try:
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        except (OSError, http.client.HTTPException):
-            connection.close()
-            raise
+        while True:
+            kept = connection.sock is not None
+            try:
+                connection.request(method, path, None if body is None else json.dumps(body), headers)
+                answer = connection.getresponse()
+                return answer.status, answer.read()
+            except (OSError, http.client.HTTPException):
+                connection.close()
+                # one that was kept open may have been closed meanwhile: what only reads asks again
+                if not kept or method != "GET":
+                    raise
 
     def _connection(self) -> http.client.HTTPSConnection:
         known: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)
