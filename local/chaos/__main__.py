@@ -102,7 +102,7 @@ def _worlds(folder: Path, toolchain: Toolchain) -> Iterator[World]:
 
 
 def _one(world: World, plan: Plan) -> Result:
-    began = time.monotonic()
+    began, changes, unseen = time.monotonic(), world.changes, world.unseen
     fell, what, problems = "", "", []
     try:
         world.bring(plan.start)
@@ -121,7 +121,16 @@ def _one(world: World, plan: Plan) -> Result:
         problems += world.broken()
     except (ChaosError, ClusterError, OSError, HTTPException) as error:
         problems.append(f"it couldn't be looked at: {error or type(error).__name__}")
-    return Result(plan.number, str(plan), fell, what, problems, round(time.monotonic() - began, 1))
+    return Result(
+        number=plan.number,
+        plan=str(plan),
+        fell=fell,
+        what=what,
+        problems=problems,
+        seconds=round(time.monotonic() - began, 1),
+        changes=world.changes - changes,
+        unseen=world.unseen - unseen,
+    )
 
 
 def _keep(folder: Path, number: int) -> None:
@@ -152,6 +161,8 @@ def _summed_up(results: list[Result]) -> int:
     _lines(sorted(_grouped(what).items()))
     seconds = sorted(its.seconds for its in results)
     _say(f"Seconds of a run: median {seconds[len(seconds) // 2]:.0f}, longest {seconds[-1]:.0f}.")
+    changes, unseen = sum(its.changes for its in results), sum(its.unseen for its in results)
+    _say(f"Changes of the cluster that were followed: {changes}, {unseen} of them while the API server was away.")
     good = sum(1 for its in results if not its.problems)
     for its in results:
         if its.problems:

@@ -19,6 +19,7 @@ class Result:
     Attributes:
         plan: what was drawn, in words; fell: the step that the instant fell into, "" where the run was over before.
         problems: [] where it converged and nothing was lost.
+        changes: how many changes of the cluster were followed; unseen: those of them that nobody could watch.
     """
 
     number: int
@@ -27,6 +28,8 @@ class Result:
     what: str
     problems: list[str]
     seconds: float
+    changes: int
+    unseen: int
 
 
 class Progress:

@@ -26,13 +26,18 @@ _PROXY: Final = ("/apis/apps/v1/namespaces/kube-system/daemonsets", "/api/v1/nam
 
 
 class World:
-    """What all runs on one cluster have in common."""
+    """What all runs on one cluster have in common.
+
+    Attributes:
+        changes: of the cluster, how many were followed so far; unseen: of these, while nobody could watch.
+    """
 
     def __init__(self, folder: Path, cluster: EmbeddedCluster, toolchain: Toolchain) -> None:
         """`cluster`: up, as kubeadm leaves it."""
         self._cluster = cluster
         self._gate: Disturbance | Quiet = Quiet()
         self._where: Where = "fresh"
+        self.changes = self.unseen = 0
         api = cluster.api()
         nodes = frozenset(node["metadata"]["name"] for node in api.get("/api/v1/nodes")["items"])
         daemonset, configmap = (api.get(f"{collection}/kube-proxy") for collection in _PROXY)
@@ -124,7 +129,10 @@ class World:
 
     def broken(self) -> list[str]:
         """Which promise was broken since the last call, at which resource version."""
-        found = self._promises.follow(self._watcher.taken())
+        events = self._watcher.taken()
+        self.changes += len(events)
+        self.unseen += sum(1 for event in events if not event.seen)
+        found = self._promises.follow(events)
         self._promises.struck.clear()
         return found
 
