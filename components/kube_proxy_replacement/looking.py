@@ -168,6 +168,14 @@ def confirm(api: Api, cluster: str, before: Mapping[str, Any]) -> None:
         )
 
 
+def _settings_then(before: Mapping[str, Any]) -> Settings | None:
+    """The settings of the last run; None where there was none, or where this version no longer takes them."""
+    try:
+        return parse({name: before[name] for name in NAMES if name in before})
+    except SettingsError:
+        return None
+
+
 class _Look:
     """One look at one cluster; each method says no, or adds to what is found."""
 
@@ -222,6 +230,7 @@ class _Look:
         self.begun = before.get("mode") == settings.mode
         ended = self.record.done == settings.mode if self.record else self.release is not None
         self.steady = self.begun and ended
+        self.then = _settings_then(before)
         self.skipped: list[str] = []
         self.contested: Refusal | None = None
 
@@ -235,7 +244,7 @@ class _Look:
         self._rolling_back_says_no()
         its_address = self._address()
         wrong = self._drift() if self.begun else drift.NOTHING
-        if wrong.findings:
+        if wrong.findings or self.then != self.settings:
             self._demand(self.contested)
         mark = wrong.mark or self.before.get("mark") or ""
         if self.begun and not self.steady:
@@ -300,9 +309,8 @@ class _Look:
 
     def _given(self) -> drift.Given | None:
         """What the last run gave the release, by the settings as they were then: what they are now is no drift."""
-        try:
-            then = parse({name: self.before[name] for name in NAMES if name in self.before})
-        except SettingsError:
+        then = self.then
+        if then is None:
             return None
         host, port = self.before["apiServer"]["host"], int(self.before["apiServer"]["port"])
         same = (then.chart, then.cilium_version) == (self.settings.chart, self.settings.cilium_version)

@@ -7,19 +7,23 @@ those that don't hide each other share a run.
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 import yaml
 
+from local.toolchain import Toolchain
 from tests.engine.acts import Act, act, is_kubelets, pods_of, rules
 from tests.engine.conftest import NewStack
 from tests.engine.harness import RECORD, STEPS, Cluster, Object, Stack, changes_by_person, compared, wait_until
 
 _MAPS = "/api/v1/namespaces/kube-system/configmaps"
 _DAEMONSETS = "/apis/apps/v1/namespaces/kube-system/daemonsets"
+SECRET = "hunter2isnotforlogs"
 _EDITED = {"data": {"kube-proxy-replacement": "false"}}
 
 
@@ -165,7 +169,6 @@ def test_a_deleted_record_comes_back_from_the_states_copy(edited: Drift) -> None
 @pytest.fixture(scope="module")
 def back(cluster: Cluster, switched: Stack, edited: Drift) -> Drift:
     """An upgrade brought kube-proxy back, and an agent is left from an edit that somebody has undone by hand."""
-    backup = edited.mended.after[f"ConfigMap kube-system/{RECORD}"]["data"]
 
     def make() -> None:
         told_to_bring_kube_proxy_back(cluster)
@@ -173,11 +176,7 @@ def back(cluster: Cluster, switched: Stack, edited: Drift) -> Drift:
         cluster.merge(f"{_MAPS}/cilium-config", _EDITED)
         restarted_agent(cluster, "node-3")
         cluster.merge(f"{_MAPS}/cilium-config", {"data": {key: config[key] for key in _EDITED["data"]}})
-        cluster.create(_MAPS, json.loads(backup["configmap.json"]))
-        cluster.create(_DAEMONSETS, json.loads(backup["daemonset.json"]))
-        wait_until(
-            "kube-proxy's rules are on every node again", lambda: list(proxy_rules(cluster).values()) == [True] * 3
-        )
+        kube_proxy_is_put_back(cluster, edited)
 
     return drift(cluster, switched, make)
 
@@ -218,14 +217,9 @@ def test_an_agent_that_does_not_replace_is_restarted(back: Drift) -> None:
 @pytest.fixture(scope="module")
 def touched(cluster: Cluster, switched: Stack, back: Drift) -> Drift:
     """Somebody had kube-proxy run for a while and left its rules there, and took a program off its hook on one node."""
-    backup = back.mended.after[f"ConfigMap kube-system/{RECORD}"]["data"]
 
     def make() -> None:
-        cluster.create(_MAPS, json.loads(backup["configmap.json"]))
-        cluster.create(_DAEMONSETS, json.loads(backup["daemonset.json"]))
-        wait_until(
-            "kube-proxy's rules are on every node again", lambda: list(proxy_rules(cluster).values()) == [True] * 3
-        )
+        kube_proxy_is_put_back(cluster, back)
         for collection in (_DAEMONSETS, _MAPS):
             cluster.delete(f"{collection}/kube-proxy")
         wait_until("kube-proxy's pods are gone", lambda: not cluster.pods("k8s-app=kube-proxy"))
@@ -250,7 +244,138 @@ def test_rules_and_hooks_in_the_kernels_are_mended(touched: Drift) -> None:
     assert restarted(touched) == {"node-2"}
 
 
+@pytest.fixture(scope="module")
+def rolled_back(cluster: Cluster, toolchain: Toolchain, switched: Stack, touched: Drift) -> Drift:
+    """Somebody went back by hand: `helm rollback`, and kube-proxy for the second time."""
+
+    def make() -> None:
+        kube_proxy_is_put_back(cluster, touched)
+        helm(cluster, toolchain, "rollback", "cilium", "1", "--namespace", "kube-system")
+        wait_until("every agent has restarted", lambda: rolled_out(cluster))
+
+    return drift(cluster, switched, make)
+
+
+def test_a_release_that_was_rolled_back_by_hand_is_shown_with_what_it_was_given(rolled_back: Drift) -> None:
+    shown(rolled_back, "kube-proxy's DaemonSet is back, made by engine-tests at ")
+    notes = rolled_back.foreseen.run.notes()
+    assert re.search(r"not as wanted: the Helm release cilium is at revision \d+ \(«Rollback to 1»\)", notes)
+    assert "kubeProxyReplacement: 'false' instead of 'true'" in notes
+
+
+def test_a_release_that_was_rolled_back_by_hand_is_mended(rolled_back: Drift) -> None:
+    mended(rolled_back)
+    assert rolled_back.mended.outputs["agents"]["switched"] == 3
+    assert "DaemonSet.apps kube-system/kube-proxy" not in rolled_back.mended.after
+    now = rolled_back.mended.after["ConfigMap kube-system/cilium-config"]["data"]
+    assert now == rolled_back.wanted["ConfigMap kube-system/cilium-config"]["data"]
+
+
+@pytest.fixture(scope="module")
+def upgraded(cluster: Cluster, toolchain: Toolchain, switched: Stack, rolled_back: Drift) -> Drift:
+    """Somebody upgraded the release with values of his own, which change nothing in cilium-config."""
+
+    def make() -> None:
+        chart, own = str(toolchain.cilium_chart), ("operator.replicas=1", f"podAnnotations.who={SECRET}")
+        sets = [word for each in own for word in ("--set", each)]
+        helm(cluster, toolchain, "upgrade", "cilium", chart, "--namespace", "kube-system", "--reuse-values", *sets)
+        wait_until("every agent has restarted", lambda: rolled_out(cluster))
+
+    return drift(cluster, switched, make)
+
+
+def test_a_release_that_was_upgraded_by_hand_is_shown_by_the_names_of_its_values(upgraded: Drift) -> None:
+    """What isn't the program's own may be secret."""
+    notes = upgraded.foreseen.run.notes()
+    assert "with other values than this stack gave it (operator.replicas, podAnnotations.who)" in notes
+    assert SECRET not in upgraded.foreseen.run.text
+    assert set(upgraded.foreseen.run.changes.values()) == {"update"}
+
+
+def test_a_release_that_was_upgraded_by_hand_is_mended(upgraded: Drift) -> None:
+    mended(upgraded)
+    template = upgraded.mended.after["DaemonSet.apps kube-system/cilium"]["spec"]["template"]
+    assert "who" not in (template["metadata"].get("annotations") or {})
+
+
+# Fights
+
+
+@pytest.fixture(scope="module")
+def fought(cluster: Cluster, switched: Stack, upgraded: Drift) -> Iterator[tuple[Act, Act]]:
+    """Something puts kube-proxy back for the third time."""
+    kube_proxy_is_put_back(cluster, upgraded)
+    yield act(cluster, switched, "preview", fails=True), act(cluster, switched, "up", fails=True)
+    switched.config("skipChecks", None)
+
+
+def test_what_comes_back_again_and_again_is_refused_with_who_made_it(fought: tuple[Act, Act]) -> None:
+    for each in fought:
+        errors = each.run.errors()
+        assert "back for the third time within a day, made by engine-tests at " in errors
+        assert "Nothing was changed" in errors
+        assert "write managed-by into skipChecks" in errors
+        assert changes_by_person(each.audit) == []
+        assert "DaemonSet.apps kube-system/kube-proxy" in each.after
+
+
+@pytest.mark.usefixtures("fought")
+def test_where_that_is_seen_to_it_is_removed_once_more(cluster: Cluster, switched: Stack) -> None:
+    switched.config("skipChecks", ["managed-by"])
+    mended = act(cluster, switched, "up")
+    assert "DaemonSet.apps kube-system/kube-proxy" not in mended.after
+    assert mended.outputs["agents"]["switched"] == 3
+    assert switched.preview().changes == {}
+
+
+@pytest.mark.usefixtures("fought")
+def test_while_a_controller_works_on_the_release_only_what_would_be_mended_is_a_fight(
+    cluster: Cluster, switched: Stack
+) -> None:
+    switched.config("skipChecks", ["distribution"])
+    switched.up()
+    agents = f"{_DAEMONSETS}/cilium"
+    was = cluster.get(f"{_MAPS}/cilium-config")["data"]["kube-proxy-replacement"]
+    cluster.merge(agents, {"metadata": {"labels": {"helm.toolkit.fluxcd.io/name": "net"}}})
+    assert switched.preview().changes == {}
+    cluster.merge(f"{_MAPS}/cilium-config", _EDITED)
+    try:
+        errors = switched.preview(fails=True).errors()
+        assert "belongs to Flux's HelmRelease net (label helm.toolkit.fluxcd.io/name=net)" in errors
+        assert "write managed-by into skipChecks" in errors
+    finally:
+        cluster.merge(f"{_MAPS}/cilium-config", {"data": {"kube-proxy-replacement": was}})
+        cluster.merge(agents, {"metadata": {"labels": {"helm.toolkit.fluxcd.io/name": None}}})
+
+
 # What people do
+
+
+def helm(cluster: Cluster, toolchain: Toolchain, *arguments: str) -> None:
+    """Helm's own program, by hand."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(cluster.kubeconfig.parent)}
+    subprocess.run(
+        [str(toolchain.helm), *arguments],
+        env=environment | {"KUBECONFIG": str(cluster.kubeconfig)},
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+
+
+def rolled_out(cluster: Cluster) -> bool:
+    owner = cluster.get(f"{_DAEMONSETS}/cilium")
+    its = owner["status"]
+    seen = its.get("observedGeneration") == owner["metadata"]["generation"]
+    return seen and its.get("updatedNumberScheduled") == its.get("numberReady") == its["desiredNumberScheduled"]
+
+
+def kube_proxy_is_put_back(cluster: Cluster, before: Drift) -> None:
+    """As it is in the backup, and it routes."""
+    backup = before.mended.after[f"ConfigMap kube-system/{RECORD}"]["data"]
+    cluster.create(_MAPS, json.loads(backup["configmap.json"]))
+    cluster.create(_DAEMONSETS, json.loads(backup["daemonset.json"]))
+    wait_until("kube-proxy's rules are on every node again", lambda: list(proxy_rules(cluster).values()) == [True] * 3)
 
 
 def restarted_agent(cluster: Cluster, node: str) -> None:

@@ -353,6 +353,14 @@ class TestSkippedChecks:
         world.put(agents_daemon_set())
         assert "skipChecks" not in refused(lambda: look(skipChecks=["managed-by"]))
 
+    def test_what_an_add_on_manager_has_put_back(self, world: World, look: Look) -> None:
+        world.ran("replace")
+        item = kubeadm_objects()["daemonset"]
+        item["metadata"].setdefault("labels", {})["addonmanager.kubernetes.io/mode"] = "Reconcile"
+        world.put(item)
+        assert "add-on manager" in refused(lambda: look("replace", before("replace")))
+        assert look("replace", before("replace"), skipChecks=["managed-by"]).findings
+
     def test_what_comes_back_again_and_again(self, world: World, look: Look) -> None:
         world.ran("replace")
         world.keep(done="replace", returns=("2026-11-23T05:00:00Z", "2026-11-23T06:00:00Z"))
@@ -414,7 +422,12 @@ class TestForeign:
     ) -> None:
         world.ran("coexist")
         self.contested(world)
-        assert look(before=before()).findings == []
+        assert look(before=before(chart="./")).findings == []
+
+    def test_it_is_one_where_the_settings_have_changed(self, world: World, look: Look) -> None:
+        world.ran("coexist")
+        self.contested(world)
+        assert "Flux" in refused(lambda: look(before=before(chart="./"), values={"affinity": {"a": 1}}))
 
     def test_it_is_one_where_something_would_be_mended(self, world: World, look: Look) -> None:
         world.ran("coexist")
