@@ -301,6 +301,24 @@ def test_a_release_that_was_upgraded_by_hand_is_mended(upgraded: Drift) -> None:
 # Fights
 
 
+@pytest.mark.usefixtures("upgraded")
+def test_while_a_controller_works_on_the_release_only_what_would_be_mended_is_a_fight(
+    cluster: Cluster, switched: Stack
+) -> None:
+    agents = f"{_DAEMONSETS}/cilium"
+    was = cluster.get(f"{_MAPS}/cilium-config")["data"]["kube-proxy-replacement"]
+    cluster.merge(agents, {"metadata": {"labels": {"helm.toolkit.fluxcd.io/name": "net"}}})
+    assert switched.preview().changes == {}
+    cluster.merge(f"{_MAPS}/cilium-config", _EDITED)
+    try:
+        errors = switched.preview(fails=True).errors()
+        assert "belongs to Flux's HelmRelease net (label helm.toolkit.fluxcd.io/name=net)" in errors
+        assert "write managed-by into skipChecks" in errors
+    finally:
+        cluster.merge(f"{_MAPS}/cilium-config", {"data": {"kube-proxy-replacement": was}})
+        cluster.merge(agents, {"metadata": {"labels": {"helm.toolkit.fluxcd.io/name": None}}})
+
+
 @pytest.fixture(scope="module")
 def fought(cluster: Cluster, switched: Stack, upgraded: Drift) -> Iterator[tuple[Act, Act]]:
     """Something puts kube-proxy back for the third time."""
@@ -326,26 +344,6 @@ def test_where_that_is_seen_to_it_is_removed_once_more(cluster: Cluster, switche
     assert "DaemonSet.apps kube-system/kube-proxy" not in mended.after
     assert mended.outputs["agents"]["switched"] == 3
     assert switched.preview().changes == {}
-
-
-@pytest.mark.usefixtures("fought")
-def test_while_a_controller_works_on_the_release_only_what_would_be_mended_is_a_fight(
-    cluster: Cluster, switched: Stack
-) -> None:
-    switched.config("skipChecks", ["distribution"])
-    switched.up()
-    agents = f"{_DAEMONSETS}/cilium"
-    was = cluster.get(f"{_MAPS}/cilium-config")["data"]["kube-proxy-replacement"]
-    cluster.merge(agents, {"metadata": {"labels": {"helm.toolkit.fluxcd.io/name": "net"}}})
-    assert switched.preview().changes == {}
-    cluster.merge(f"{_MAPS}/cilium-config", _EDITED)
-    try:
-        errors = switched.preview(fails=True).errors()
-        assert "belongs to Flux's HelmRelease net (label helm.toolkit.fluxcd.io/name=net)" in errors
-        assert "write managed-by into skipChecks" in errors
-    finally:
-        cluster.merge(f"{_MAPS}/cilium-config", {"data": {"kube-proxy-replacement": was}})
-        cluster.merge(agents, {"metadata": {"labels": {"helm.toolkit.fluxcd.io/name": None}}})
 
 
 # What people do
