@@ -35,6 +35,7 @@ class FakeApi(Api):
         allowed: what `may` answers: a bool, or a function of (verb, resource, keywords); never asked for «*».
         on_exec: what `exec` answers; of an agent's one line it is asked program by program, as the shell would.
         on_call: is told (method, path) before each answer; the place for a controller that changes `objects`.
+        logs: by pod, container, and whether it is the log of the run before this one.
         bodies: what was sent, in order, as (method, path, body).
     """
 
@@ -51,6 +52,7 @@ class FakeApi(Api):
         self.on_exec: ExecHandler = lambda *_: ExecResult("", "", 0)
         self.on_call: Callable[[str, str], None] = lambda *_: None
         self.bodies: list[tuple[str, str, Object]] = []
+        self.logs: dict[tuple[str, str, bool], str] = {}
         self._versions = count(1001)
 
     def beside(self, *, patience: float | None = None, timeout: tuple[float, float] | None = None) -> Api:
@@ -136,6 +138,11 @@ class FakeApi(Api):
         if command[0] == "sh":
             return shell(command[2], lambda words: self.on_exec(namespace, pod, container, words))
         return self.on_exec(namespace, pod, container, command)
+
+    def log(self, namespace: str, pod: str, container: str, *, previous: bool, lines: int) -> str:
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        self._called("GET", path)
+        return self.logs.get((pod, container, previous), "")
 
     def at(self, method: str, path: str) -> int:
         """When this was first called: its place in `calls`. Fails where it never was."""

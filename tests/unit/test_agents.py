@@ -11,7 +11,7 @@ from kube_proxy_replacement.cluster.agents import Agent
 from kube_proxy_replacement.cluster.errors import ApiError, ProcedureError, UnreachableError
 from kube_proxy_replacement.cluster.exec import ExecResult
 
-from .fakes import FakeApi, agent_answers, agent_pod, agents_daemon_set, revision, sample
+from .fakes import FakeApi, agent_answers, agent_pod, agents_daemon_set, node, revision, sample
 
 NAMESPACE = "kube-system"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
@@ -299,7 +299,7 @@ class TestRestart:
         """A cluster whose DaemonSet makes each deleted agent anew; and what happened: «-n1» deleted, «?» looked."""
         owner = agents_daemon_set()
         owner["spec"]["updateStrategy"] = {"rollingUpdate": {"maxUnavailable": maximum}}
-        api, events = cluster(*names).put(owner), []
+        api, events = cluster(*names).put(owner, *map(node, names)), []
 
         def answer(method: str, path: str) -> None:
             name = path.rpartition("cilium-")[2].removesuffix("-a")
@@ -336,7 +336,7 @@ class TestRestart:
     def test_one_whose_successor_does_not_get_ready_is_named_and_the_next_stays(self) -> None:
         api, _ = self.with_a_controller("n1", "n2")
         api.on_call = lambda *_: None
-        with pytest.raises(ProcedureError, match=r"n1 .*don't get ready"):
+        with pytest.raises(ProcedureError, match=r"(?s)don't get ready:\n  n1: no agent pod yet\nThe others"):
             self.restart(api, "uid-of-cilium-n1-a", "uid-of-cilium-n2-a", patience=0)
         assert {agent.node for agent in found(api)} == {"n2"}
 

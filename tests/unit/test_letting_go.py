@@ -115,7 +115,7 @@ def test_an_agent_that_goes_on_replacing_stops_the_uninstall(world: World, monke
 
 def test_agents_of_nodes_that_are_away_are_left_alone(world: World) -> None:
     said: list[str] = []
-    there = [item for item in nodes.read(world).ready if item.name == "n1"]
-    letting_go.let_go(world, NAMESPACE, there, patience=0.2, say=said.append)
+    world.put(node("n2", ready=False))
+    letting_go.let_go(world, NAMESPACE, nodes.read(world).ready, patience=0.2, say=said.append)
     assert world.order == ["config", "restart n1"]
     assert agents.find(world, NAMESPACE)["n2"].pod == "cilium-n2-a"

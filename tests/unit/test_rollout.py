@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kube_proxy_replacement.cluster import nodes, rollout, waiting
+from kube_proxy_replacement.cluster import awaited, nodes, rollout, waiting
 from kube_proxy_replacement.cluster.agents import Agent
 from kube_proxy_replacement.cluster.errors import ProcedureError, UnreachableError
 from kube_proxy_replacement.cluster.exec import ExecResult
@@ -59,6 +59,9 @@ class World(FakeApi):
             self.restart(name, **pod)
 
     def wait(self, *, replacing: bool = True, patience: float = 10) -> dict[str, Agent]:
+        return self.roll_out(replacing=replacing, patience=patience).agents
+
+    def roll_out(self, *, replacing: bool = True, patience: float = 10) -> rollout.Rollout:
         return rollout.wait(
             self,
             "kube-system",
@@ -78,6 +81,7 @@ class World(FakeApi):
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock(pace=2)  # a look a second
     monkeypatch.setattr(waiting, "time", clock)
+    monkeypatch.setattr(awaited, "time", clock)
     return clock
 
 
@@ -327,3 +331,73 @@ class TestWhatIsSaid:
         del world.objects[OWNER]
         assert "no DaemonSet cilium in namespace kube-system" in world.refused()
         assert clock.passed == 0
+
+
+class TestNodesThatComeAndGo:
+    def go(self, world: World, name: str) -> None:
+        del world.objects[f"/api/v1/nodes/{name}"]
+
+    def test_one_that_leaves_the_cluster_is_dropped_and_said(self, world: World) -> None:
+        world.restart("n1")
+        world.restart("n3")
+        world.events = {5: lambda: self.go(world, "n2")}
+        done = world.roll_out()
+        assert (set(done.agents), done.unread) == ({"n1", "n3"}, [])
+        assert "n2 has left the cluster: it isn't awaited any more" in world.said
+
+    def test_one_that_is_not_ready_any_more_is_dropped_and_said(self, world: World) -> None:
+        world.restart("n1")
+        world.restart("n3")
+        world.events = {5: lambda: world.put(node("n2", ready=False))}
+        done = world.roll_out()
+        assert (set(done.agents), done.unread) == ({"n1", "n3"}, [])
+        assert [said for said in world.said if said.startswith("n2 isn't Ready any more: it isn't awaited")]
+
+    def test_one_that_was_done_and_goes_is_not_among_those_to_clean(self, world: World) -> None:
+        world.restart("n1")
+        world.restart("n2")
+        world.events = {5: lambda: self.go(world, "n2"), 9: lambda: world.restart("n3")}
+        assert {its.name for its in world.roll_out().nodes} == {"n1", "n3"}
+
+    def test_one_that_joins_is_awaited_too(self, world: World, clock: Clock) -> None:
+        world.restart_all()
+        world.says["n1"] = "ready-not-switched"
+        world.events = {
+            4: lambda: world.put(node("n4"), agent_pod("n4", hash_="hash-2", ready=False)),
+            6: lambda: world.says.pop("n1"),
+            9: lambda: world.restart("n4"),
+        }
+        done = world.roll_out()
+        assert set(done.agents) == {*NAMES, "n4"}
+        assert "n4 has joined, or is Ready again: it is awaited too" in world.said
+        assert clock.passed >= 9
+
+    def test_one_that_joins_at_the_last_moment_is_seen(self, world: World) -> None:
+        world.restart_all()
+        world.put(node("n4"), agent_pod("n4", hash_="hash-2"))
+        known = tuple(its for its in nodes.read(world).ready if its.name != "n4")
+        say = world.said.append
+        done = rollout.wait(world, "kube-system", known, replacing=True, patience=10, say=say)
+        assert "n4" in done.agents
+
+    def test_where_all_of_them_go_at_once_nothing_is_done(self, world: World) -> None:
+        world.restart("n1")
+        world.events = {3: lambda: world.put(*(node(name, ready=False) for name in NAMES))}
+        assert "n2" in world.refused()
+
+
+class TestLastWords:
+    def test_why_a_container_ended_is_in_the_error(self, world: World) -> None:
+        world.restart("n1")
+        world.restart("n3")
+        crashed = {"reason": "Error", "exitCode": 1, "message": 'level=fatal msg="no" error="too old"'}
+        state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
+        world.restart("n2", ready=False, state=state, last=crashed)
+        words = "container cilium-agent: CrashLoopBackOff, exit code 1, its last words: no: too old"
+        assert f"n2: its agent cilium-n2-b isn't ready: {words}" in world.refused()
+
+    def test_no_more_than_twenty_are_named(self, world: World) -> None:
+        world.put(*(node(f"m{number:02}") for number in range(30)))
+        text = world.refused()
+        assert text.startswith("33 agents aren't replacing")
+        assert "\n  and 13 more\n" in text

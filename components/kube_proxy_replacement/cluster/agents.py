@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from . import asking, hooks, waiting
+from . import asking, hooks, last_words, nodes, waiting
 from .agent_reading import NO_ENDPOINTS, AgentReading, parse
 from .api import Api, Object
 from .asking import Answers, Part
+from .awaited import Awaited
 from .errors import ProcedureError
 from .hooks import Hooks
 from .reach import is_ready
@@ -161,8 +162,11 @@ def restart(api: Api, namespace: str, uids: Iterable[str], *, patience: float, s
     Raises ProcedureError naming the nodes whose new agent doesn't get ready.
     """
     wanted, owner = set(uids), daemonset(api, namespace)
-    todo = [agent for agent in find(api, namespace).values() if agent.uid in wanted]
-    size = _at_once(owner, len(todo)) if owner else 1
+    # those that run come first: one that doesn't get ready mustn't keep the others from it
+    todo = sorted((its for its in find(api, namespace).values() if its.uid in wanted), key=lambda its: not its.ready)
+    if not todo:
+        return
+    awaited, size = Awaited(api, nodes.read(api).ready, say), _at_once(owner, len(todo)) if owner else 1
     for start in range(0, len(todo), size):
         batch = todo[start : start + size]
         for agent in batch:
@@ -170,19 +174,31 @@ def restart(api: Api, namespace: str, uids: Iterable[str], *, patience: float, s
             api.delete(f"/api/v1/namespaces/{namespace}/pods/{agent.pod}", uid=agent.uid)
 
         def look(batch: list[Agent] = batch) -> Standing:
-            now = find(api, namespace)
-            new = {node for node, agent in now.items() if agent.ready and agent.uid not in wanted}
-            left = [agent.node for agent in batch if agent.node not in new]
+            left = _not_restarted(find(api, namespace), batch, wanted, awaited)
             return Standing(not left, -len(left), "")
 
         if not waiting.until(look, patience=patience, say=say):
-            nodes = ", ".join(agent.node for agent in batch)
+            now = find(api, namespace)
+            left = _not_restarted(now, batch, wanted, awaited)
             raise ProcedureError(
-                f"The agents on {nodes} were restarted and don't get ready.",
-                "The others were left as they are, and "
-                "no rule was "
-                "cleaned in this run. Look at them (kubectl describe, kubectl logs), then run again.",
+                "Agents were restarted and don't get ready:\n  "
+                + "\n  ".join(f"{name}: {_why_not(api, namespace, now.get(name))}" for name in left),
+                "The others were left as they are, and no rule was cleaned in this run. Look at these (kubectl "
+                "describe, kubectl logs), then run again.",
             )
+
+
+def _not_restarted(
+    now: Mapping[str, Agent], batch: Iterable[Agent], old: Container[str], awaited: Awaited
+) -> list[str]:
+    """The nodes whose new agent isn't ready; one that went away isn't awaited."""
+    awaited.look()
+    names = sorted(agent.node for agent in batch if agent.node in awaited.names)
+    return [name for name in names if not (its := now.get(name)) or not its.ready or its.uid in old]
+
+
+def _why_not(api: Api, namespace: str, agent: Agent | None) -> str:
+    return f"its agent {agent.pod}: {last_words.of(api, namespace, agent.pod)}" if agent else "no agent pod yet"
 
 
 def _at_once(owner: Object, count: int) -> int:

@@ -198,6 +198,18 @@ class Api:
             timeout=timeout,
         )
 
+    def log(self, namespace: str, pod: str, container: str, *, previous: bool, lines: int) -> str:
+        """The last lines of a container's log; of the run before this one where `previous`."""
+        query = {"container": container, "previous": str(previous).lower(), "tailLines": str(lines)}
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        headers, parameters = self._authorized(path, "GET")
+        url = f"{self.server}{path}?{urlencode([*query.items(), *parameters])}"
+        answer = self._answer("GET", url, headers, None, f"GET {path}", None)
+        text = answer.data.decode("utf-8", "replace")
+        if answer.status >= 400:
+            raise _api_error(self.server, "GET", path, answer.status, text)
+        return text
+
     def _pages(self, path: str, query: Mapping[str, str]) -> Iterator[Object]:
         token = ""
         while True:

@@ -41,8 +41,7 @@ def let_go(api: Api, namespace: str, nodes: Sequence[Node], *, patience: float, 
     say(f"Cilium lets go: {len(replacing)} agents restart with the replacement off")
     api.merge(path, {"data": _OFF})
     agents.restart(api, namespace, replacing, patience=patience, say=say)
-    done = rollout.wait(api, namespace, nodes, replacing=False, patience=patience, say=say)
-    left = sorted(names - done.keys())
+    left = rollout.wait(api, namespace, nodes, replacing=False, patience=patience, say=say).unread
     if left:
         raise ProcedureError(
             f"It isn't known whether the agents on {', '.join(left[:5])} have let go: they can't be read. Cilium "

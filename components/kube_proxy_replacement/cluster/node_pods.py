@@ -7,14 +7,13 @@ taint, nor a CNI that isn't there yet stands in their way.
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from . import waiting
+from . import last_words, waiting
 from .api import Api, Object
 from .errors import ApiError, ProcedureError
 from .nodes import Node
@@ -24,7 +23,6 @@ TASK_LABEL = "kube-proxy-replacement/task"
 _COLLECTION = f"/api/v1/namespaces/{NAMESPACE}/pods"
 _AT_ONCE = 100
 _REQUESTS_AT_ONCE = 8
-_LONGEST = 400
 
 _Item = TypeVar("_Item")
 
@@ -164,18 +162,10 @@ def _failure(pod: Object) -> str:
     for its in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
         ended = (its.get("state") or {}).get("terminated") or {}
         if ended.get("exitCode"):
-            return f"exit code {ended['exitCode']}: {_cause(ended.get('message') or ended.get('reason') or '')}"
+            return (
+                f"exit code {ended['exitCode']}: {last_words.said(ended.get('message') or ended.get('reason') or '')}"
+            )
     return str(status.get("message") or status.get("reason") or "failed without a reason")
-
-
-def _cause(log: str) -> str:
-    """What a log's last lines say went wrong: of the last error, in the logfmt that Cilium writes, its `error`."""
-    lines = [line for line in log.strip().splitlines() if line.strip()]
-    errors = [line for line in lines if re.search(r"\blevel=(error|fatal)\b", line)]
-    line = (errors or lines or [""])[-1]
-    said = re.search(r'\berror="((?:[^"\\]|\\.)*)"', line)
-    words = said[1].replace('\\"', '"') if said else line
-    return words if len(words) <= _LONGEST else f"… {words[-_LONGEST:]}"
 
 
 def _stuck(pod: Object | None, timeout: float) -> str:

@@ -113,13 +113,11 @@ def agents_switched(api: Api, order: Order, say: Say) -> None:
             raise ProcedureError(
                 "kube-proxy's DaemonSet is gone while the agents were awaited. Run again: it is restored first."
             )
-        switched = rollout.wait(api, order.namespace, ready, replacing=replacing, patience=order.timeout, say=say)
-    unknown = [node.name for node in ready if node.name not in switched and replacing]
-    if unknown:
+        end = rollout.wait(api, order.namespace, ready, replacing=replacing, patience=order.timeout, say=say)
+    if replacing and end.unread:
         say(
-            f"agents that can't be read: {', '.join(unknown[:5])}. Whether they are switched isn't known, so no "
-            "rule was cleaned "
-            "on any node; the next `pulumi up` goes on"
+            f"agents that can't be read: {', '.join(end.unread[:5])}. Whether they are switched isn't known, so no "
+            "rule was cleaned on any node; the next `pulumi up` goes on"
         )
         return
     kept = record.read(api)
@@ -129,7 +127,7 @@ def agents_switched(api: Api, order: Order, say: Say) -> None:
             "no rule was cleaned. Run again: the next run brings it back."
         )
     if replacing:
-        kept = cleaning.clean(api, kept, ready, switched, order.namespace, timeout=order.timeout, say=say)
+        kept = cleaning.clean(api, kept, end.nodes, end.agents, order.namespace, timeout=order.timeout, say=say)
     if kept.done != order.mode or kept.failed:
         record.write(api, replace(kept, done=order.mode, failed=None))
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from . import kube_proxy, kubeadm, record, waiting
 from .api import Api, Object
+from .awaited import Awaited
 from .errors import ProcedureError
 from .nodes import Node
 from .record import Record
@@ -67,10 +68,12 @@ def remove_daemonset(
         say("kube-proxy's DaemonSet is deleted; its rules stay in the kernels until Cilium routes")
     if backup.daemonset is None:
         return
-    names = {node.name for node in nodes}
+    awaited = Awaited(api, nodes, say)
 
     def gone() -> Standing:
-        left = sorted(n for pod in pods(api, backup.daemonset) if (n := pod["spec"].get("nodeName", "")) in names)
+        awaited.look()
+        on = (pod["spec"].get("nodeName", "") for pod in pods(api, backup.daemonset))
+        left = sorted(name for name in on if name in awaited.names)
         text = f"kube-proxy's pods: {len(left)} left ({_some(left)})" if left else "kube-proxy's pods are gone"
         return Standing(not left, -len(left), text)
 

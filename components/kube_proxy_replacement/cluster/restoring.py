@@ -9,6 +9,7 @@ from itertools import chain
 
 from . import agents, ipvs, kube_proxy, kubeadm, record, removal, rules, scheduling, waiting
 from .api import Api, Object
+from .awaited import Awaited
 from .errors import ProcedureError
 from .node_pods import created_or_there
 from .nodes import Node
@@ -76,13 +77,16 @@ def wait_until_routing(
         raise ProcedureError(
             "kube-proxy's DaemonSet was deleted while it was awaited. Cilium was not touched; run again."
         )
-    elsewhere = scheduling.left_out(found.daemonset["spec"]["template"]["spec"], nodes)
-    wanted = [node for node in nodes if node.name not in elsewhere]
-    mode = found.mode
+    template, mode = found.daemonset["spec"]["template"]["spec"], found.mode
+    awaited = Awaited(api, nodes, say)
+    wanted: list[Node] = []
     routing: set[str] = set()
     reasons: dict[str, str] = {}
 
     def look() -> Standing:
+        now = awaited.look()
+        elsewhere = scheduling.left_out(template, now)
+        wanted[:] = [node for node in now if node.name not in elsewhere]
         pods = {pod["spec"].get("nodeName"): pod for pod in removal.pods(api, found.daemonset)}
         expected = ServiceTable.read(api).ready_endpoints()
         left = [node.name for node in wanted if node.name not in routing]
@@ -95,9 +99,9 @@ def wait_until_routing(
                 else:
                     routing.add(name)
         missing = [node.name for node in wanted if node.name not in routing]
-        text = f"kube-proxy routes on {len(routing)}/{len(wanted)} nodes"
+        text = f"kube-proxy routes on {len(wanted) - len(missing)}/{len(wanted)} nodes"
         text += f", waiting for: {', '.join(missing[:3])}" if missing else ""
-        return Standing(not missing, len(routing), text)
+        return Standing(not missing and awaited.settled(), len(routing), text)
 
     if not waiting.until(look, patience=patience, say=say):
         raise ProcedureError(

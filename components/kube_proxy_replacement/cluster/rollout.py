@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from . import agents, scheduling, waiting
+from . import agents, last_words, scheduling, waiting
 from .agents import Agent, Reading
 from .api import Api
+from .awaited import Awaited
 from .errors import ProcedureError
 from .nodes import Node
 from .waiting import Standing
 
 _UNREADABLE = "can't be read"
+_SHOWN = 20
+"""Agents that are named in an error."""
+
 _REPLACING = (
     "No leftover rule was cleaned in this run: where kube-proxy's rules still are, they go on routing, to the "
     "endpoints "
@@ -32,6 +36,23 @@ _BESIDE = (
 )
 
 
+class Rollout(NamedTuple):
+    """Where a rollout stands at its end.
+
+    Attributes:
+        agents: those that are as wanted, by node.
+        nodes: those that were awaited at last: without those that went away meanwhile, with those that joined.
+    """
+
+    agents: dict[str, Agent]
+    nodes: tuple[Node, ...]
+
+    @property
+    def unread(self) -> list[str]:
+        """The nodes whose agent couldn't be read: nobody knows whether it is as wanted."""
+        return sorted(node.name for node in self.nodes if node.name not in self.agents)
+
+
 def wait(
     api: Api,
     namespace: str,
@@ -40,8 +61,8 @@ def wait(
     replacing: bool,
     patience: float,
     say: Callable[[str], None],
-) -> dict[str, Agent]:
-    """Waits until the agent of each of these nodes is as wanted, and returns the agents by node.
+) -> Rollout:
+    """Waits until the agent of each of these nodes is as wanted; of those that join meanwhile, too.
 
     Args:
         replacing: True awaits *switched* agents, False agents that let kube-proxy route, all endpoints ready.
@@ -50,6 +71,8 @@ def wait(
     nobody knows then whether they are switched.
     Raises ProcedureError naming each node whose agent isn't as wanted, its pod and why.
     """
+    awaited = Awaited(api, nodes, say)
+    wanted: list[Node] = []
     done: dict[str, Agent] = {}
     reasons: dict[str, _Reason] = {}
     word = "replacing" if replacing else "beside kube-proxy"
@@ -62,12 +85,13 @@ def wait(
                 "agents (value agent: false?)."
             )
         # where kube-proxy goes, every node must have its agent, whatever the DaemonSet selects
-        elsewhere = {} if replacing else scheduling.left_out(owner["spec"]["template"]["spec"], nodes)
-        wanted = [node for node in nodes if node.name not in elsewhere]
+        now = awaited.look()
+        elsewhere = {} if replacing else scheduling.left_out(owner["spec"]["template"]["spec"], now)
+        wanted[:] = [node for node in now if node.name not in elsewhere]
         newest = agents.revision(api, namespace, owner)
         found = agents.find(api, namespace)
         for name, agent in list(done.items()):
-            if found.get(name) != agent or agent.revision != newest:
+            if found.get(name) != agent or agent.revision != newest or name not in awaited.names:
                 del done[name]  # restarted since it was read, or about to be: it must be read again
         ready = []
         for node in wanted:
@@ -86,27 +110,40 @@ def wait(
             else:
                 done[name] = found[name]
         left = [node.name for node in wanted if node.name not in done]
-        return Standing(not left, len(done), _text(len(done), len(wanted), word, left, reasons))
+        return Standing(not left and awaited.settled(), len(done), _text(len(done), len(wanted), word, left, reasons))
 
     if waiting.until(look, patience=patience, say=say):
-        return done
-    left = {name: reason for name, reason in reasons.items() if name not in done}
+        return Rollout(done, tuple(wanted))
+    left = {
+        name: reason for name, reason in sorted(reasons.items()) if name in {node.name for node in wanted} - done.keys()
+    }
     if all(reason.state == _UNREADABLE for reason in left.values()):
-        for name, reason in sorted(left.items()):
+        for name, reason in left.items():
             say(f"{name}: {reason.words}")
-        return done
-    failed = [f"{name}: {reason.words}" for name, reason in sorted(reasons.items()) if name not in done]
+        return Rollout(done, tuple(wanted))
+    failed = [f"{name}: {_in_full(api, namespace, reason)}" for name, reason in [*left.items()][:_SHOWN]]
+    failed += [f"and {len(left) - _SHOWN} more"] if len(left) > _SHOWN else []
     raise ProcedureError(
-        f"{len(failed)} agents aren't {word}, {patience:.0f} s without progress:\n  " + "\n  ".join(failed[:20]),
+        f"{len(left)} agents aren't {word}, {patience:.0f} s without progress:\n  " + "\n  ".join(failed),
         _REPLACING if replacing else _BESIDE,
     )
 
 
 class _Reason(NamedTuple):
-    """Why an agent isn't as wanted: a word for the progress line, and the words for the error, its pod among them."""
+    """Why an agent isn't as wanted: a word for the progress line, and the words for the error, its pod among them.
+
+    Attributes:
+        pod: the pod whose containers' last words say more, "" where none does.
+    """
 
     state: str
     words: str
+    pod: str = ""
+
+
+def _in_full(api: Api, namespace: str, reason: _Reason) -> str:
+    more = last_words.of(api, namespace, reason.pod) if reason.pod else ""
+    return f"{reason.words}: {more}" if more else reason.words
 
 
 def _not_yet(agent: Agent | None, newest: str) -> _Reason | None:
@@ -117,8 +154,7 @@ def _not_yet(agent: Agent | None, newest: str) -> _Reason | None:
             "restarting", f"its agent {agent.pod} wasn't restarted: it runs an older revision of the DaemonSet"
         )
     if not agent.ready:
-        words = f"its agent {agent.pod} isn't ready" + (f": {agent.waiting}" if agent.waiting else "")
-        return _Reason("restarting", words)
+        return _Reason("restarting", f"its agent {agent.pod} isn't ready", agent.pod)
     return None
 
 
