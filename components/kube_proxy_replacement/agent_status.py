@@ -29,7 +29,8 @@ class AgentStatus(Resource):
     agents: pulumi.Output[dict[str, int]]
     nodes: pulumi.Output[dict[str, dict[str, Any]]]
     kubeProxy: pulumi.Output[dict[str, Any]]  # noqa: N815
+    release: pulumi.Output[dict[str, Any]]
 
     def __init__(self, name: str, inputs: pulumi.Inputs, opts: pulumi.ResourceOptions) -> None:
-        empty = dict.fromkeys(("kubeProxyReplacement", "agents", "nodes", "kubeProxy"))
+        empty = dict.fromkeys(("kubeProxyReplacement", "agents", "nodes", "kubeProxy", "release"))
         super().__init__(AgentStatusProvider(), name, {**empty, **inputs}, opts)

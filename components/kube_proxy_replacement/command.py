@@ -61,7 +61,7 @@ class Steps:
         resource_name: str,
         step: str,
         *,
-        depends_on: Sequence[pulumi.Resource],
+        depends_on: Sequence[pulumi.Input[pulumi.Resource]],
         verbs: Collection[str] = VERBS,
         more: Mapping[str, pulumi.Input[str]] | None = None,
     ) -> local.Command:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib
+import json
+import tempfile
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import pulumi
 import pulumi_kubernetes as kubernetes
+from pulumi_kubernetes.helm.v3 import Release
 
 from . import command, holding, release, settings, undoing, values
 from .agent_status import AgentStatus
 from .cluster.told import Order
+from .cluster.trees import merged
 from .found import Found
 
 
@@ -108,34 +115,46 @@ class KubeProxyReplacement(pulumi.ComponentResource):
 
         # 3. Remove kube-proxy, backed up: the DaemonSet, then the ConfigMap. In coexist mode: it is back.
         helm_values = _helm_values(told, found)
+        on_top = {"VALUES": _on_top(told, found)}
         order = _order(told, found, cluster, _rendered(told, found, helm_values, provider, self))
         step = command.Steps(self, order=order, mark=found.mark, run=found.run, kubeconfig=kubeconfig, context=context)
-        daemonset = step.command(f"{name}-daemonset", "kube-proxy-daemonset", depends_on=[found])
+        daemonset = step.command(f"{name}-daemonset", "kube-proxy-daemonset", more=on_top, depends_on=[found])
         configmap = step.command(f"{name}-configmap", "kube-proxy-configmap", depends_on=[daemonset])
 
-        # 4. Cilium, with the replacement on or off.
-        cilium = release.cilium(
-            f"{name}-cilium",
-            name=told.get("releaseName", "cilium"),
-            namespace=told.get("namespace", "kube-system"),
-            chart=told.get("chart", ""),
-            version=told.get("ciliumVersion"),
-            values=helm_values,
-            mark=found.mark,
-            timeout=told.get("timeoutSeconds", 600),
-            lost=lambda: _release_of_ours(told, cluster),
-            failed=undoing.where_it_fails(
-                order=order, run=found.run, kubeconfig=kubeconfig, context=context, component=self
-            ),
-            provider=provider,
-            parent=self,
-            depends_on=[daemonset, configmap],
-        )
+        # 4. Cilium, with the replacement on or off: a release of our own, or its owner's, whose values stay his.
+        def its_release(adopted: Any) -> pulumi.Resource:
+            if adopted is True:
+                return step.command(
+                    f"{name}-cilium",
+                    "release",
+                    verbs=["create", "update"],
+                    more=on_top,
+                    depends_on=[daemonset, configmap],
+                )
+            return release.cilium(
+                f"{name}-cilium",
+                name=told.get("releaseName", "cilium"),
+                namespace=told.get("namespace", "kube-system"),
+                chart=told.get("chart", ""),
+                version=told.get("ciliumVersion"),
+                values=helm_values,
+                mark=found.mark,
+                timeout=told.get("timeoutSeconds", 600),
+                lost=lambda: _release_of_ours(told, cluster),
+                failed=undoing.where_it_fails(
+                    order=order, run=found.run, kubeconfig=kubeconfig, context=context, component=self
+                ),
+                provider=provider,
+                parent=self,
+                depends_on=[daemonset, configmap],
+            )
+
+        cilium = found.adopted.apply(its_release, run_with_unknowns=True)
 
         # On destroy kube-proxy is back, and routes, before Cilium lets go. A Command of its own, in the state as soon
         # as the Release is: the wait below can fail, or be killed, and what wasn't created is never deleted.
-        revision = cilium.status.apply(lambda status: str(status.revision))
-        step.command(f"{name}-way-back", "way-back", verbs=["delete"], depends_on=[cilium])
+        revision = pulumi.Output.all(cilium, on_top["VALUES"]).apply(_revision)
+        step.command(f"{name}-way-back", "way-back", verbs=["delete"], more=on_top, depends_on=[cilium])
 
         # 5. Wait until every agent is switched, then clean.
         cleaned = step.command(
@@ -157,6 +176,7 @@ class KubeProxyReplacement(pulumi.ComponentResource):
                 "mark": found.mark,
                 "revision": revision,
                 "unreadable": found.unreadable,
+                "releaseName": found.adopted.apply(lambda its: told.get("releaseName", "cilium") if its else None),
                 "kubeconfig": kubeconfig,
                 "kubeContext": context,
             },
@@ -172,7 +192,9 @@ class KubeProxyReplacement(pulumi.ComponentResource):
         self.nodes = status.nodes
         self.api_server = found.apiServer
         self.kube_proxy = status.kubeProxy
-        self.release = cilium.status.apply(_release_output)
+        self.release = cilium.apply(
+            lambda its: its.status.apply(_release_output) if isinstance(its, Release) else status.release
+        )
         self.cluster = cluster
         self.register_outputs(self.outputs())
         # the client of the API takes a while to load: now, while the look is under way
@@ -191,7 +213,7 @@ class KubeProxyReplacement(pulumi.ComponentResource):
             "cluster": self.cluster,
         }
 
-    def _child(self, depends_on: list[pulumi.Resource] | None = None) -> pulumi.ResourceOptions:
+    def _child(self, depends_on: list[pulumi.Input[pulumi.Resource]] | None = None) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(parent=self, depends_on=depends_on)
 
     def _kubernetes_provider(
@@ -299,7 +321,13 @@ def _rendered(
         parsed, address = settings.parse(its["settings"]), its["address"]
         opts = pulumi.InvokeOptions(parent=parent, provider=provider)
         preview = pulumi.runtime.is_dry_run()
-        await rendering.demand(parsed, its["values"], address["host"], int(address["port"]), opts, preview=preview)
+        where = address["host"], int(address["port"])
+        if its["adopted"]:
+            with tempfile.TemporaryDirectory(prefix="kube-proxy-replacement-") as folder:
+                parsed, helm_values = await asyncio.to_thread(_adopted, parsed, json.loads(its["onTop"]), Path(folder))
+                await rendering.demand(parsed, helm_values, *where, opts, preview=preview)
+        else:
+            await rendering.demand(parsed, its["values"], *where, opts, preview=preview)
         return True
 
     return pulumi.Output.all(
@@ -307,7 +335,19 @@ def _rendered(
         values=helm_values,
         address=found.apiServer,
         changing=found.changing,
+        adopted=found.adopted,
+        onTop=_on_top(told, found),
     ).apply(rendered)
+
+
+def _adopted(parsed: settings.Settings, on_top: Mapping[str, Any], folder: Path) -> tuple[settings.Settings, Any]:
+    """What is rendered of an adopted release: its chart, a folder or an archive, and its owner's values with ours on
+    top.
+    """
+    from . import ownership
+
+    chart, owner = ownership.adopted(parsed, on_top, folder)
+    return replace(parsed, chart=str(chart), cilium_version=""), merged(owner, on_top)
 
 
 async def _release_of_ours(told: Mapping[str, Any], cluster: pulumi.Output[str]) -> str | None:
@@ -342,6 +382,11 @@ def _order(
             timeout=parsed.timeout_seconds,
             restart=tuple(its["restart"] or ()),
             keep=parsed.on_failure == "keep",
+            **(
+                {"adopted": True, "owner": its["owner"], "chart": parsed.chart, "version": parsed.cilium_version}
+                if its["adopted"]
+                else {}
+            ),
         ).to_json()
 
     plain = {key: value for key, value in told.items() if key not in ("kubeconfig", "values")}
@@ -352,8 +397,30 @@ def _order(
         address=found.apiServer,
         image=found.image,
         restart=found.restart,
+        adopted=found.adopted,
+        owner=found.owner,
         rendered=rendered,
     ).apply(order)
+
+
+def _on_top(told: Mapping[str, Any], found: Found) -> pulumi.Output[str]:
+    """JSON of what an adopted release is given on top of its owner's values; "" for one of our own."""
+
+    def on_top(its: dict[str, Any]) -> str:
+        if its["own"] is None:
+            return ""
+        return json.dumps(merged(settings.whole(its["values"] or {}), settings.whole(its["own"])), sort_keys=True)
+
+    return pulumi.Output.all(values=told.get("values"), own=found.own).apply(on_top)
+
+
+def _revision(its: list[Any]) -> pulumi.Input[str]:
+    """What changes with the release, so that the agents are awaited then."""
+    cilium, on_top = its
+    if isinstance(cilium, Release):
+        revision: pulumi.Output[str] = cilium.status.apply(lambda status: str(status.revision))
+        return revision
+    return hashlib.sha256(on_top.encode()).hexdigest()[:16]
 
 
 def _helm_values(told: Mapping[str, Any], found: Found) -> pulumi.Output[dict[str, Any]]:

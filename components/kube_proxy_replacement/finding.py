@@ -101,6 +101,8 @@ def delete(state: Mapping[str, Any]) -> None:
         port=int(state["apiServer"]["port"]),
         image=state["image"],
         timeout=settings.timeout_seconds,
+        adopted=bool(state.get("adopted")),
+        values=state.get("own") or {},
     )
     with renewing.step(api, state.get("run") or "", deletes=True, last=True, say=_unheard):
         if kept is None:
@@ -135,7 +137,16 @@ def _backup(api: Api, inputs: Mapping[str, Any], backup: Any) -> str:
         # which nodes had been cleaned is lost with it: all are cleaned once more
         uncleaned = frozenset(node.uid for node in nodes.read(api).all)
         copy = {key: value for key, value in json.loads(backup).items() if key in ("daemonset", "configmap", "kubeadm")}
-        kept = record.write(api, record.Record(cluster=inputs["cluster"], release=release, uncleaned=uncleaned, **copy))
+        kept = record.write(
+            api,
+            record.Record(
+                cluster=inputs["cluster"],
+                release=release,
+                uncleaned=uncleaned,
+                adopted=bool(inputs.get("adopted")),
+                **copy,
+            ),
+        )
     copy = {
         "daemonset": record.bare(live.daemonset) if live.daemonset else kept and kept.daemonset,
         "configmap": record.bare(live.configmap) if live.configmap else kept and kept.configmap,

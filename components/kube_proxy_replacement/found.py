@@ -57,6 +57,9 @@ class Found(Resource):
     unreadable: pulumi.Output[list[str]]
     restart: pulumi.Output[list[str]]
     notes: pulumi.Output[list[str]]
+    adopted: pulumi.Output[bool]
+    owner: pulumi.Output[str]
+    own: pulumi.Output[dict[str, Any]]
     changing: pulumi.Output[bool]
     """Whether this resource is created or updated in this very run: whether anything changes at all."""
 
@@ -75,6 +78,9 @@ class Found(Resource):
                 "backedUp",
                 "notes",
                 "backup",
+                "adopted",
+                "owner",
+                "own",
             )
         )
         run = f"{pulumi.get_project()}/{pulumi.get_stack()}/{uuid.uuid4().hex[:12]}"

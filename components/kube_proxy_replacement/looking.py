@@ -6,13 +6,15 @@ goes in, the inputs with what was found come out.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from . import chart, notes
+from . import adopting, chart, notes, upgrading
+from .adopting import Adopted
 from .cluster import (
     address,
     agents,
@@ -39,14 +41,9 @@ from .cluster.checks import Refusal
 from .cluster.errors import ApiError, ProcedureError
 from .cluster.helm import Helm
 from .cluster.services import ServiceTable, joined
+from .cluster.trees import merged
 from .settings import NAMES, Settings, SettingsError, parse
-from .values import agent_image, helm_values, keeps_connections, merged, own_values
-
-_NOT_OURS = (
-    "Taking over a Cilium that is already there isn't built yet; nothing was changed. Leave this cluster to its "
-    "owner, or "
-    "uninstall that Cilium first if its pods may lose their network meanwhile."
-)
+from .values import agent_image, helm_values, keeps_connections, own_values
 
 _POD_ADDRESSES = ("ipam", "ipv4", "ipv6")
 """The Helm values that `cluster.pod_addresses` gives."""
@@ -82,6 +79,8 @@ class Found:
         backed_up: whether there is a kube-proxy, or a backup of one: then the state has a copy of it from then on.
         notes: what the preview tells.
         superseded: another run than the last recorded one has been at work on the cluster, or is.
+        owner: a digest of an adopted release's owner's values; "" where the release is this program's own.
+        own: the values that the procedure itself sets on top of those, {} where there are none.
     """
 
     cluster: str
@@ -96,6 +95,8 @@ class Found:
     backed_up: bool
     notes: list[str]
     superseded: bool = False
+    owner: str = ""
+    own: dict[str, Any] = field(default_factory=dict)
 
     def as_inputs(self) -> dict[str, Any]:
         return {
@@ -110,6 +111,8 @@ class Found:
             "restart": self.restart,
             "backedUp": self.backed_up,
             "notes": self.notes,
+            # not said of a release of our own: what an earlier version of this program recorded is the same then
+            **({"adopted": True, "owner": self.owner, "own": self.own} if self.owner else {}),
         }
 
 
@@ -125,36 +128,56 @@ def look(inputs: Mapping[str, Any], before: Mapping[str, Any], folder: Path, *, 
     Raises SettingsError with every reason there is; ProcedureError and ChartError with one.
     """
     settings = parse(inputs)
-    its_chart = chart.load(settings.chart, settings.cilium_version or None, folder=folder)
-    # all templates are read for it: only where there is something to ask
-    reasons = [str(item) for item in chart.KnownValues(its_chart).unknown(settings.values)] if settings.values else []
-    reasons += chart.contradictions(
-        settings.values,
-        settings.mode,
-        base=its_chart.values,
-        version=its_chart.version,
-        api_server_host=settings.api_server_host or None,
-        api_server_port=settings.api_server_port or None,
-        load_balancer=settings.load_balancer,
-        hubble=settings.hubble,
-        keep_connections=settings.keep_connections,
-        namespace=settings.namespace,
-    )
-    if reasons:
-        raise SettingsError(reasons)
+    its_chart = None
+    if chart.is_local(settings.chart) or (settings.cilium_version and not before.get("adopted")):
+        its_chart = chart.load(settings.chart, settings.cilium_version or None, folder=folder)
+        _demand_values(settings, its_chart, None, adopted=bool(before.get("adopted")))
     api = Api.connect(settings.kubeconfig, settings.kube_context, patience=_PATIENCE)
     try:
-        return _of(api, settings, its_chart, before, preview)
+        return _of(api, settings, its_chart, before, folder, preview)
     except ApiError as error:
         if error.status == 403:
             rights.demand(api, rights.reading(settings.namespace))
         raise ProcedureError(f"{error}\nNothing was changed.") from None
 
 
-def _of(api: Api, settings: Settings, its_chart: chart.Chart, before: Mapping[str, Any], preview: bool) -> Found:
+def _of(
+    api: Api,
+    settings: Settings,
+    its_chart: chart.Chart | None,
+    before: Mapping[str, Any],
+    folder: Path,
+    preview: bool,
+) -> Found:
     cluster = identity.cluster_uid(api)
     confirm(api, cluster, before)
-    return _Look(api, settings, its_chart, cluster, before, preview).found()
+    return _Look(api, settings, its_chart, cluster, before, folder, preview).found()
+
+
+def _demand_values(
+    settings: Settings, its_chart: chart.Chart, base: Mapping[str, Any] | None, *, adopted: bool
+) -> None:
+    """Raises SettingsError where the setting `values` says what the chart doesn't know, or what can't be meant.
+
+    Args:
+        base: what applies where it says nothing; None where that isn't known yet.
+    """
+    # all templates are read for it: only where there is something to ask
+    reasons = [str(item) for item in chart.KnownValues(its_chart).unknown(settings.values)] if settings.values else []
+    reasons += chart.contradictions(
+        settings.values,
+        settings.mode,
+        base=base,
+        version=its_chart.version,
+        api_server_host=settings.api_server_host or None,
+        api_server_port=settings.api_server_port or None,
+        load_balancer=settings.load_balancer,
+        hubble=settings.hubble if adopted else settings.hubble is not False,
+        keep_connections=settings.keep_connections,
+        namespace=settings.namespace,
+    )
+    if reasons:
+        raise SettingsError(reasons)
 
 
 def confirm(api: Api, cluster: str, before: Mapping[str, Any]) -> None:
@@ -183,14 +206,14 @@ class _Look:
         self,
         api: Api,
         settings: Settings,
-        its_chart: chart.Chart,
+        its_chart: chart.Chart | None,
         cluster: str,
         before: Mapping[str, Any],
+        folder: Path,
         preview: bool,
     ) -> None:
         self.api = api
         self.settings = settings
-        self.chart = its_chart
         self.cluster = cluster
         self.before = before
         self.preview = preview
@@ -233,8 +256,30 @@ class _Look:
         self.then = _settings_then(before)
         self.skipped: list[str] = []
         self.contested: Refusal | None = None
+        self.adopted = adopting.find(
+            api,
+            settings,
+            before,
+            self.record,
+            lambda owner: merged(settings.values, own_values(settings, "", 0, owner)),
+        )
+        self.owners: Mapping[str, Any] | None = self.adopted.owner.values if self.adopted else None
+        self.chart = its_chart or self._chart(folder)
+        # what applies where the setting `values` says nothing, and all that is said
+        self.base = merged(self.chart.values, self.owners or {})
+        self.said = merged(self.owners or {}, settings.values)
+
+    def _chart(self, folder: Path) -> chart.Chart:
+        if self.adopted is None:
+            return chart.load(self.settings.chart, self.settings.cilium_version or None, folder=folder)
+        with tempfile.TemporaryDirectory(prefix="kube-proxy-replacement-") as its:
+            path = upgrading.place(
+                self.settings.chart, self.settings.cilium_version, self.adopted.runs.chart, Path(its), folder
+            )
+            return chart.load(str(path), None)
 
     def found(self) -> Found:
+        _demand_values(self.settings, self.chart, self.base, adopted=self.adopted is not None)
         self._namespace_says_no()
         self._nodes_say_no()
         self._kube_proxy_says_no()
@@ -243,6 +288,9 @@ class _Look:
         self._open_connections_say_no()
         self._rolling_back_says_no()
         its_address = self._address()
+        own = own_values(self.settings, its_address.host, its_address.port, self.owners)
+        if self.adopted:
+            self._adoption_says_no(self.adopted, own, its_address)
         wrong = self._drift() if self.begun else drift.NOTHING
         if wrong.findings or self.then != self.settings:
             self._demand(self.contested)
@@ -259,7 +307,7 @@ class _Look:
             server=self.api.server,
             api_server={"host": its_address.host, "port": its_address.port, "source": its_address.source},
             pod_addresses=self._pod_addresses(fresh),
-            image=agent_image(self.chart.values, self.settings.values),
+            image=agent_image(self.chart.values, self.said),
             mark=mark,
             findings=list(wrong.findings),
             # agents that nobody tried to read keep the readings that they have
@@ -268,11 +316,14 @@ class _Look:
             backed_up=self.had_kube_proxy,
             notes=self.skipped
             + self._lock_notes()
+            + self._adoption_notes(own, wrong)
             + ([] if self.steady else self._notes(its_address, fresh))
             + ([effect] if (effect := self._keeping_changes()) else [])
             + [f"{node}: its agent can't be read ({why})" for node, why in sorted(wrong.unreadable.items())]
             + ([_UNREAD.format(namespace=self.settings.namespace)] if self.begun and not self.reads_agents else []),
             superseded=self._superseded(),
+            owner=self.adopted.owner.digest if self.adopted else "",
+            own=own if self.adopted else {},
         )
 
     def _superseded(self) -> bool:
@@ -314,6 +365,10 @@ class _Look:
             return None
         host, port = self.before["apiServer"]["host"], int(self.before["apiServer"]["port"])
         same = (then.chart, then.cilium_version) == (self.settings.chart, self.settings.cilium_version)
+        if self.adopted:
+            own = self.before.get("own") or {}
+            version = self.chart.version if same else ""
+            return drift.Given(version=version, values=merged(then.values, own), shown=own, alone=False)
         return drift.Given(
             version=self.chart.version if same else "",
             values=helm_values(then, host, port, self.before.get("podAddresses") or {}),
@@ -344,7 +399,7 @@ class _Look:
                 "Nothing was changed. Run again when they are."
             )
         if self.settings.mode == "replace":
-            without = scheduling.left_out(merged(self.chart.values, self.settings.values), self.nodes.all)
+            without = scheduling.left_out(merged(self.base, self.settings.values), self.nodes.all)
             if without:
                 which = "; ".join(f"{name} (values.{reason})" for name, reason in sorted(without.items())[:5])
                 raise ProcedureError(
@@ -372,7 +427,7 @@ class _Look:
                 raise ProcedureError(reason)
 
     def _other_network_says_no(self) -> None:
-        reason = cni.refusal(cni.serving_cni(self.daemonsets, self.node_items), self.settings.values)
+        reason = cni.refusal(cni.serving_cni(self.daemonsets, self.node_items), self.said)
         self._demand(Refusal(reason, "other-network") if reason else None)
 
     def _foreign_cilium_says_no(self) -> None:
@@ -389,10 +444,11 @@ class _Look:
             self.contested = no  # only where something would have to be mended it is a fight
         else:
             self._demand(no)
-        if self.release and not self.ours:
+        if self.release and not self.ours and self.record is not None:
             raise ProcedureError(
                 f"The Helm release {own} (chart {self.release.version}, revision {self.release.revision}) isn't this "
-                f"stack's: someone else's Helm runs this Cilium. {_NOT_OURS}"
+                f"program's: ConfigMap {record.LOCATION} says that on this cluster it works on {self.record.release}. "
+                "Nothing was changed. Write that one in namespace and releaseName."
             )
 
     def _demand(self, refusal: Refusal | None) -> None:
@@ -424,11 +480,31 @@ class _Look:
                 "changed. Or write onFailure: keep, and a switch-over that fails stops there."
             ) from None
 
+    def _adoption_says_no(self, adopted: Adopted, own: Mapping[str, Any], its_address: ApiServerAddress) -> None:
+        adopting.demand_version(adopted, self.chart)
+        ours = merged(self.settings.values, own)
+        reasons = adopting.contradictions(adopted, ours, self.settings, self.chart, its_address.host, its_address.port)
+        if reasons:
+            raise SettingsError(reasons)
+        if not self.steady or adopted.owner.digest != self.before.get("owner"):
+            adopting.demand_helm()
+
+    def _adoption_notes(self, own: Mapping[str, Any], wrong: drift.Drift) -> list[str]:
+        if self.adopted is None:
+            return []
+        return adopting.notes(
+            self.adopted,
+            merged(self.said, own),
+            self.chart,
+            told=not self.steady or bool(wrong.findings),
+            mode_changes=self.adopted.runs.replaces is not (self.settings.mode == "replace"),
+        )
+
     def _keeping_changes(self) -> str:
         """What it does that agents which replace already will do so with pods' sockets left alone, or no longer."""
         if self.settings.mode != "replace" or self.configured.get("kube-proxy-replacement") != "true":
             return ""
-        kept = keeps_connections(self.settings, self.chart.values)
+        kept = keeps_connections(self.settings, self.chart.values, self.owners)
         return notes.KEPT[kept] if kept is not (self.configured.get(_KEPT) == "true") else ""
 
     def _address(self) -> ApiServerAddress:
@@ -444,6 +520,10 @@ class _Look:
         if configmap is None and str(was.get("source")).startswith(address.KUBE_PROXY):
             # kube-proxy is gone and its backup was deleted: what its ConfigMap said is still in the state
             found = ApiServerAddress(was["host"], int(was["port"]), was["source"].removesuffix(_OWN_PORT))
+        elif (theirs := adopting.address(self.adopted) if self.adopted else None) and not address.check_host(
+            theirs[0], self.services
+        ):
+            found = ApiServerAddress(*theirs, "the release's own values")
         else:
             found = address.find(self.api, configmap, self.services)
         if settings.api_server_port:
@@ -452,6 +532,8 @@ class _Look:
 
     def _pod_addresses(self, fresh: bool) -> dict[str, Any]:
         """Taken once, and kept: other pod addresses on a running cluster cut every pod off."""
+        if self.adopted:
+            return {}
         kept = self.before.get("podAddresses")
         if kept or (kept is not None and not fresh):
             return dict(kept)
@@ -459,7 +541,7 @@ class _Look:
             # our own Cilium, and a state that doesn't know it: what it was given stays
             given = self.release.values if self.release else {}
             return {key: given[key] for key in _POD_ADDRESSES if key in given}
-        if self.settings.values.get("ipam"):
+        if self.said.get("ipam"):
             return {}  # its owner has said what the pods get
         configmap = self.proxy.configmap or (self.record.configmap if self.record else None)
         return pod_addresses.helm_values(pod_addresses.read(self.api, configmap, self.nodes, self.services))
@@ -486,7 +568,7 @@ class _Look:
             "source": its_address.source,
         }
         again: dict[str, Any] = {
-            "values": merged(self.chart.values, self.settings.values),
+            "values": merged(self.base, self.settings.values),
             "masqueraded": self.configured.get("enable-bpf-masquerade") == "true",
         }
         if self.settings.mode == "replace":
@@ -499,7 +581,7 @@ class _Look:
                     nodes=len(self.nodes.ready),
                     balancers=self.services.load_balancers(),
                     fresh=fresh,
-                    kept=keeps_connections(self.settings, self.chart.values),
+                    kept=keeps_connections(self.settings, self.chart.values, self.owners),
                     policies={policy: self.services.from_outside(policy) for policy in ("Cluster", "Local")},
                     **again,
                     **common,

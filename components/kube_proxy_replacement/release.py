@@ -10,6 +10,8 @@ from pulumi.runtime.mocks import MockMonitor
 from pulumi.runtime.settings import get_monitor
 from pulumi_kubernetes.helm.v3 import Release, RepositoryOptsArgs
 
+from .cluster.told import OURS
+
 REPOSITORY = "https://helm.cilium.io"
 """Cilium's own chart repository."""
 
@@ -72,9 +74,7 @@ def cilium(
         repository_opts=repository,
         version=its_version,
         values=values,
-        description=pulumi.Output.from_input(mark).apply(
-            lambda its: f"by kube-proxy-replacement{f', repair {its}' if its else ''}"
-        ),
+        description=pulumi.Output.from_input(mark).apply(lambda its: f"{OURS}{f', repair {its}' if its else ''}"),
         skip_await=True,
         atomic=False,
         cleanup_on_fail=False,

@@ -4,6 +4,8 @@ The names of this module, of its steps and of its verbs are in people's states a
 
 Environment:
     KUBE_PROXY_REPLACEMENT_ORDER: what to do, on which cluster (JSON of `cluster.told.Order`).
+    KUBE_PROXY_REPLACEMENT_VALUES: what an adopted release is given on top of its owner's values (JSON).
+    KUBE_PROXY_REPLACEMENT_MARK: the repair mark.
     KUBE_PROXY_REPLACEMENT_KUBECONFIG: a kubeconfig's content; without it the ambient one is used.
     KUBE_PROXY_REPLACEMENT_CONTEXT: a context's name; without it the current one.
     KUBE_PROXY_REPLACEMENT_RUN: the run whose program holds the lock on the cluster; without it (a state of the time
@@ -18,6 +20,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 
+from . import upgrading
 from .cluster import order, renewing
 from .cluster.api import Api
 from .cluster.errors import ApiError, ProcedureError
@@ -30,6 +33,8 @@ STEPS = {
     ("kube-proxy-configmap", "create"): order.configmap,
     ("kube-proxy-configmap", "update"): order.configmap,
     ("kube-proxy-configmap", "delete"): order.restored,
+    ("release", "create"): upgrading.release,
+    ("release", "update"): upgrading.release,
     ("way-back", "delete"): order.way_back,
     ("agents", "create"): order.agents_switched,
     ("agents", "update"): order.agents_switched,
@@ -59,7 +64,11 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
     its_name, verb = arguments
     lock = ExitStack()
     try:
-        told = Order.from_json(environment["KUBE_PROXY_REPLACEMENT_ORDER"])
+        told = Order.from_json(
+            environment["KUBE_PROXY_REPLACEMENT_ORDER"],
+            values=environment.get("KUBE_PROXY_REPLACEMENT_VALUES", ""),
+            mark=environment.get("KUBE_PROXY_REPLACEMENT_MARK", ""),
+        )
         api = Api.connect(
             environment.get("KUBE_PROXY_REPLACEMENT_KUBECONFIG"),
             environment.get("KUBE_PROXY_REPLACEMENT_CONTEXT"),

@@ -56,7 +56,7 @@ class Settings:
         kubeconfig: a kubeconfig's content, None for the ambient one; kube_context: None for the current one.
         values: further Helm values.
         load_balancer: `{mode, algorithm, acceleration, sessionAffinity}`, each optional.
-        hubble: flow visibility.
+        hubble: flow visibility; None where it isn't said, which is yes, or an adopted release's owner's.
         keep_connections: whether pods' open connections to ClusterIPs live through a switch-over; None where it isn't
             said, which is yes unless `values` says otherwise.
         timeout_seconds: longest time without progress.
@@ -75,7 +75,7 @@ class Settings:
     kube_context: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     load_balancer: Mapping[str, Any] = field(default_factory=dict)
-    hubble: bool = True
+    hubble: bool | None = None
     keep_connections: bool | None = None
     timeout_seconds: int = 600
     on_failure: OnFailure = "rollback"
@@ -120,7 +120,7 @@ def parse(raw: Mapping[str, Any]) -> Settings:
         kube_context=read("kubeContext", _text, None),
         values=read("values", _mapping, {}),
         load_balancer=balancer,
-        hubble=read("hubble", _bool, True),
+        hubble=read("hubble", _bool, None),
         keep_connections=read("keepConnections", _bool, None),
         timeout_seconds=int(timeout) if _is_number(timeout) else 600,
         on_failure=cast(OnFailure, on_failure),
@@ -141,8 +141,16 @@ def unknown(names: list[str]) -> list[str]:
     return reasons
 
 
+def whole(value: Any) -> Any:
+    """What was written, in a tree of values: Pulumi hands on 6443 as 6443.0."""
+    if isinstance(value, Mapping):
+        return {key: whole(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [whole(inner) for inner in value]
+    return _whole(value)
+
+
 def _whole(value: Any) -> Any:
-    """The number that was written: Pulumi hands on 6443 as 6443.0."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -4,6 +4,7 @@ kubeProxyReplacement: "True", "False", "Mixed" or "Unknown", over all nodes
 agents: {desired, ready, replacing, switched, unreadable}, ints
 nodes: {NODE: {kubeProxyReplacement, ready, version, devices, features, leftoverRules, error}}
 kubeProxy: {present, backup}
+release: {name, namespace, version, revision, status}, of an adopted one, of which no Release in the state says it
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import Any
 
 from pulumi.dynamic import CreateResult, UpdateResult
 
-from .cluster import agents, identity, kube_proxy, nodes, record
+from .cluster import agents, helm_release, identity, kube_proxy, nodes, record
 from .cluster.agents import Agent, Reading
 from .cluster.api import Api
 from .cluster.errors import ProcedureError
+from .cluster.helm_release import HelmRelease
 
 _PATIENCE = 60.0
 """Seconds, as in `run`: an API server that restarts must not fail the last resource of a run that is done."""
@@ -45,13 +47,19 @@ def _read(inputs: Mapping[str, Any]) -> dict[str, Any]:
     present = [its_agents[node.name] for node in its_nodes.all if node.name in its_agents]
     readings = agents.read(api, namespace, present, leftover=True)
     proxy, kept = kube_proxy.find(api), record.read(api)
+    release = helm_release.find(api, namespace, inputs["releaseName"]) if inputs.get("releaseName") else None
     return {
+        **({"release": _release(release)} if release else {}),
         **summary([node.name for node in its_nodes.all], its_agents, readings),
         "kubeProxy": {
             "present": proxy.daemonset is not None,
             "backup": record.LOCATION if kept and kept.had_kube_proxy else "",
         },
     }
+
+
+def _release(its: HelmRelease) -> dict[str, Any]:
+    return {key: getattr(its, key) for key in ("name", "namespace", "version", "revision", "status")}
 
 
 def summary(

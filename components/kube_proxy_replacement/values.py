@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import chart
+from .cluster.trees import merged
 from .settings import Settings
 
 HEALTH_PORT = 10256
@@ -27,8 +28,12 @@ def helm_values(settings: Settings, host: str, port: int, pod_addresses: Mapping
     return merged(merged(pod_addresses, settings.values), own_values(settings, host, port))
 
 
-def own_values(settings: Settings, host: str, port: int) -> dict[str, Any]:
-    """What the procedure itself sets, in either mode; a user's value may not contradict it."""
+def own_values(settings: Settings, host: str, port: int, owner: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the procedure itself sets, in either mode; a user's value may not contradict it.
+
+    Args:
+        owner: an adopted release's values as its owner has set them; None where the release is this program's own.
+    """
     replace = settings.mode == "replace"
     values: dict[str, Any] = {
         # text, not a boolean: Cilium 1.15 knows more words than two
@@ -39,8 +44,9 @@ def own_values(settings: Settings, host: str, port: int) -> dict[str, Any]:
         "rollOutCiliumPods": True,
         "operator": {"rollOutPods": True},
         "envoy": {"rollOutPods": True},
-        "hubble": {"enabled": settings.hubble},
     }
+    if owner is None or settings.hubble is not None:
+        values["hubble"] = {"enabled": settings.hubble is not False}
     if replace:
         address = f"[::]:{HEALTH_PORT}" if ":" in host else f"0.0.0.0:{HEALTH_PORT}"
         values["kubeProxyReplacementHealthzBindAddr"] = address
@@ -49,35 +55,45 @@ def own_values(settings: Settings, host: str, port: int) -> dict[str, Any]:
             values["loadBalancer"] = balancer
         if "sessionAffinity" in settings.load_balancer:
             values["sessionAffinity"] = settings.load_balancer["sessionAffinity"]
-        if settings.keep_connections is not False and chart.switch(settings.values, *_HOST_NAMESPACE_ONLY) is None:
-            # an owner who says it past the chart's values (extraConfig) would have it twice in cilium-config
-            values["socketLB"] = {"hostNamespaceOnly": True}
+        kept = _kept(settings, owner or {})
+        if kept is not None:
+            values["socketLB"] = {"hostNamespaceOnly": kept}
+    elif owner and owner.get("kubeProxyReplacementHealthzBindAddr"):
+        values["kubeProxyReplacementHealthzBindAddr"] = ""  # kube-proxy's, while it is there
     return values
 
 
-def keeps_connections(settings: Settings, defaults: Mapping[str, Any]) -> bool:
+def _kept(settings: Settings, owner: Mapping[str, Any]) -> bool | None:
+    """What the procedure makes of `socketLB.hostNamespaceOnly`; None leaves it as it is."""
+    if chart.switch(settings.values, *_HOST_NAMESPACE_ONLY) is not None:
+        return None  # one who says it past the chart's values (extraConfig) would have it twice in cilium-config
+    said = chart.switch(owner, *_HOST_NAMESPACE_ONLY)
+    if settings.keep_connections is None:
+        # turned on under agents that replace kube-proxy already, it breaks what it is to keep
+        replaces = chart.truth(owner.get("kubeProxyReplacement")) is True
+        return True if said is None and not replaces else None
+    if settings.keep_connections:
+        return None if said is True else True
+    return False if said is True else None
+
+
+def keeps_connections(settings: Settings, defaults: Mapping[str, Any], owner: Mapping[str, Any] | None = None) -> bool:
     """Whether agents that replace kube-proxy leave pods' calls to ClusterIPs to be translated packet by packet.
 
     As in `coexist`, so pods' open connections live through the change. With eBPF at the pods' sockets (the chart's
     default) an address is translated once, when a connection is made: one that was made before is translated no more.
 
     Args:
-        defaults: the chart's own values.
+        defaults: the chart's own values; owner: as for `own_values`.
     """
-    said = chart.switch(settings.values, *_HOST_NAMESPACE_ONLY)
-    if said is None:
-        return settings.keep_connections is not False or bool(chart.switch(defaults, *_HOST_NAMESPACE_ONLY))
-    return said
-
-
-def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Two trees of values, as Helm merges them: maps key by key, anything else replaced."""
-    result = dict(under)
-    for key, value in over.items():
-        below = result.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        result[key] = merged(below, value) if both else value  # type: ignore[arg-type]
-    return result
+    for said in (
+        chart.switch(settings.values, *_HOST_NAMESPACE_ONLY),
+        _kept(settings, owner or {}),
+        chart.switch(owner or {}, *_HOST_NAMESPACE_ONLY),
+    ):
+        if said is not None:
+            return said
+    return bool(chart.switch(defaults, *_HOST_NAMESPACE_ONLY))
 
 
 def agent_image(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ import pytest
 from pulumi.runtime import mocks, rpc_manager, set_mocks
 from pulumi.runtime.settings import SETTINGS
 
-from kube_proxy_replacement import command, rendering, run
+from kube_proxy_replacement import command, ownership, rendering, run
 
 # What a refused program left behind is told of by asyncio as it is collected, after the run's last lines.
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -29,8 +29,14 @@ FOUND = {
     "restart": [],
     "notes": [],
 }
+ADOPTED = {
+    "adopted": True,
+    "owner": "0123456789abcdef",
+    "own": {"kubeProxyReplacement": "true", "k8sServiceHost": "192.0.2.10", "k8sServicePort": "6443"},
+}
+OWNERS = {"cluster": {"id": 9007199254740993, "name": None}, "tolerations": []}
 RELEASE = {"name": "cilium", "namespace": "kube-system", "version": "1.18.6", "revision": 1, "status": "deployed"}
-STATUS = {"kubeProxyReplacement": "True", "agents": {}, "nodes": {}, "kubeProxy": {}}
+STATUS = {"kubeProxyReplacement": "True", "agents": {}, "nodes": {}, "kubeProxy": {}, "release": RELEASE}
 
 
 COMMANDS = ("kpr-daemonset", "kpr-configmap", "kpr-way-back", "kpr-agents")
@@ -42,8 +48,9 @@ class Cluster(mocks.Mocks):
     `uid` is what the Release's provider reads; `says` what the chart renders instead of the value that it was given.
     """
 
-    def __init__(self, uid: str, says: str = "") -> None:
+    def __init__(self, uid: str, says: str = "", *, adopted: bool = False) -> None:
         self.uid = uid
+        self.adopted = adopted
         self.says = says
         self.rendered: list[dict[str, Any]] = []
         self.inputs: dict[str, dict[str, Any]] = {}
@@ -52,8 +59,8 @@ class Cluster(mocks.Mocks):
         self.inputs[args.name] = args.inputs
         more: dict[str, Any] = {}
         if args.name.endswith("-found"):
-            more = FOUND
-        elif args.name.endswith("-cilium"):
+            more = FOUND | (ADOPTED if self.adopted else {})
+        elif args.name.endswith("-cilium") and not self.adopted:
             more = {"status": RELEASE}
         elif args.name.endswith("-status"):
             more = STATUS
@@ -100,10 +107,14 @@ def declare(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Mon
     # it asks the API server itself; its own test does that
     monkeypatch.setattr(rendering, "demand_rights", lambda manifest, settings: None)
 
-    def run(args: dict[str, Any], uid: str = str(FOUND["cluster"]), says: str = "") -> tuple[Monitor, Cluster]:
+    monkeypatch.setattr(ownership, "adopted", lambda parsed, on_top, folder: (folder / "chart", OWNERS))
+
+    def run(
+        args: dict[str, Any], uid: str = str(FOUND["cluster"]), says: str = "", *, adopted: bool = False
+    ) -> tuple[Monitor, Cluster]:
         from kube_proxy_replacement import KubeProxyReplacement
 
-        cluster = Cluster(uid, says)
+        cluster = Cluster(uid, says, adopted=adopted)
         monitor = Monitor(cluster)
         set_mocks(cluster, project="kube-proxy-replacement", stack="test", preview=False, monitor=monitor)
 
@@ -178,9 +189,10 @@ def test_a_change_of_mode_changes_no_line_and_no_trigger_of_a_command(declare: A
 
 def test_every_line_is_a_step_that_run_knows_and_every_step_is_a_line(declare: Any) -> None:
     """A verb without a line starts nothing: not even Python, in the way back's create or the agents' delete."""
-    _, cluster = declare({"mode": "replace"})
+    _, cluster = declare({"mode": "replace"}, adopted=True)
 
-    lines = [cluster.inputs[name][verb] for name in COMMANDS for verb in command.VERBS if verb in cluster.inputs[name]]
+    names = (*COMMANDS, "kpr-cilium")
+    lines = [cluster.inputs[name][verb] for name in names for verb in command.VERBS if verb in cluster.inputs[name]]
     assert sorted(tuple(line.split()[-2:]) for line in lines) == sorted(run.STEPS)
 
 
@@ -267,3 +279,33 @@ def test_two_clusters_are_refused_before_any_command(declare: Any) -> None:
 def test_an_unknown_argument_is_named_with_the_nearest(declare: Any) -> None:
     with pytest.raises(pulumi.RunError, match="'apiServerHosts': there is no such setting; did you mean apiServerHost"):
         declare({"mode": "replace", "api_server_hosts": "192.0.2.10"})
+
+
+def test_an_adopted_release_is_no_release_of_pulumis(declare: Any) -> None:
+    monitor, cluster = declare({"mode": "replace"}, adopted=True)
+
+    assert {request.type for request in monitor.requests.values()} & {"kubernetes:helm.sh/v3:Release"} == set()
+    assert "delete" not in cluster.inputs["kpr-cilium"], "it is never uninstalled"
+    assert {"kpr-daemonset", "kpr-configmap"} <= dependencies(monitor, "kpr-cilium")
+    for later in ("kpr-agents", "kpr-way-back", "kpr-status"):
+        assert "kpr-cilium" in dependencies(monitor, later)
+
+
+def test_what_an_adopted_release_is_given_is_ours_alone_and_rendered_with_its_owners(declare: Any) -> None:
+    _, cluster = declare({"mode": "replace", "values": {"bpf": {"lbMapMax": 131072.0}}}, adopted=True)
+
+    ours = {**ADOPTED["own"], "bpf": {"lbMapMax": 131072}}  # type: ignore[dict-item]
+    for name in ("kpr-cilium", "kpr-way-back", "kpr-daemonset"):
+        assert json.loads(cluster.inputs[name]["environment"]["KUBE_PROXY_REPLACEMENT_VALUES"]) == ours
+    (rendered,) = cluster.rendered
+    assert rendered["values"] == OWNERS | ours
+    assert rendered["chart"] == "chart"
+    assert "9007199254740993" not in json.dumps(cluster.inputs), "the owner's values never go through Pulumi"
+
+
+def test_what_changes_an_adopted_release_makes_the_agents_be_awaited(declare: Any) -> None:
+    _, one = declare({"mode": "replace"}, adopted=True)
+    _, other = declare({"mode": "replace", "values": {"debug": {"enabled": True}}}, adopted=True)
+
+    assert one.inputs["kpr-agents"]["environment"] != other.inputs["kpr-agents"]["environment"]
+    assert one.inputs["kpr-status"]["revision"] != other.inputs["kpr-status"]["revision"]

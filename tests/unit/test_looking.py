@@ -385,12 +385,6 @@ class TestForeign:
         )
         world.put(namespace(its_namespace, "uid-a"), owner, secret(3, name=name, namespace=its_namespace))
 
-    def test_another_release_of_the_same_name_is_refused(self, world: World, look: Look) -> None:
-        self.foreign(world)
-        said = refused(look)
-        assert "kube-system/cilium" in said
-        assert "revision 3" in said
-
     def test_a_record_of_another_release_does_not_make_it_ours(self, world: World, look: Look) -> None:
         self.foreign(world)
         world.keep(release="kube-system/mesh")

@@ -32,7 +32,7 @@ class TestDefaults:
             kube_context=None,
             values={},
             load_balancer={},
-            hubble=True,
+            hubble=None,
             keep_connections=None,
             timeout_seconds=600,
             on_failure="rollback",

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from kube_proxy_replacement.cluster.trees import merged
 from kube_proxy_replacement.settings import parse
-from kube_proxy_replacement.values import agent_image, helm_values, keeps_connections, merged
+from kube_proxy_replacement.values import agent_image, helm_values, keeps_connections
 
 
 def values_of(pods: dict[str, Any] | None = None, host: str = "192.0.2.10", **given: Any) -> dict[str, Any]:

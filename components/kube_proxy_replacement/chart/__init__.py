@@ -2,9 +2,27 @@
 
 from .conflicts import contradictions
 from .errors import ChartError
-from .known import KnownValues, UnknownValue
-from .loading import load
+from .known import KnownValues, UnknownValue, dotted
+from .loading import fetch, is_local, load
 from .model import Chart
-from .sightings import switch
+from .rules import literal
+from .sightings import switch, truth
+from .versions import order
+from .versions import same as same_version
 
-__all__ = ["Chart", "ChartError", "KnownValues", "UnknownValue", "contradictions", "load", "switch"]
+__all__ = [
+    "Chart",
+    "ChartError",
+    "KnownValues",
+    "UnknownValue",
+    "contradictions",
+    "dotted",
+    "fetch",
+    "is_local",
+    "literal",
+    "load",
+    "order",
+    "same_version",
+    "switch",
+    "truth",
+]

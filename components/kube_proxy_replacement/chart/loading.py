@@ -36,17 +36,33 @@ def load(chart: str, version: str | None, *, folder: Path | None = None) -> Char
     """
     chart = chart.strip()
     wanted = (version or "").strip()
-    scheme = chart.partition("://")[0].lower() if "://" in chart else ""
+    if is_local(chart):
+        return _local(chart, wanted, folder or Path.cwd())
+    data, source = _fetched(chart, wanted)
+    return _archived(data, wanted, source)
+
+
+def is_local(chart: str) -> bool:
+    """Whether the setting `chart` is a path: of a folder, or of an archive."""
+    return bool(chart.strip()) and "://" not in chart
+
+
+def fetch(chart: str, version: str) -> bytes:
+    """The archive of a chart that comes from a repository or a registry. Raises ChartError."""
+    return _fetched(chart.strip(), version.strip())[0]
+
+
+def _fetched(chart: str, wanted: str) -> tuple[bytes, str]:
+    """The archive, and where it comes from, for messages."""
+    scheme = chart.partition("://")[0].lower()
     if not chart or scheme in ("http", "https"):
         return _from_repository(chart or repository.CILIUM, wanted)
     if scheme == "oci":
         return _from_registry(chart, wanted)
-    if scheme:
-        raise ChartError("chart", f"{shown(chart)} is no address that charts are read from", _ACCEPTED)
-    return _local(chart, wanted, folder or Path.cwd())
+    raise ChartError("chart", f"{shown(chart)} is no address that charts are read from", _ACCEPTED)
 
 
-def _from_repository(address: str, wanted: str) -> Chart:
+def _from_repository(address: str, wanted: str) -> tuple[bytes, str]:
     parts = split(address)
     if parts is None:
         raise ChartError("chart", f"{shown(address)} is no address", _ACCEPTED)
@@ -60,14 +76,14 @@ def _from_repository(address: str, wanted: str) -> Chart:
         )
     source = f"the repository {shown(address)}"
     _needs_version(source, wanted)
-    return _archived(repository.fetch(address, CHART_NAME, wanted), wanted, source)
+    return repository.fetch(address, CHART_NAME, wanted), source
 
 
-def _from_registry(address: str, wanted: str) -> Chart:
+def _from_registry(address: str, wanted: str) -> tuple[bytes, str]:
     _without_credentials(address)
     source = f"the registry's {shown(address)}"
     _needs_version(source, wanted)
-    return _archived(registry.fetch(address, wanted), wanted, source)
+    return registry.fetch(address, wanted), source
 
 
 def _without_credentials(address: str) -> None:

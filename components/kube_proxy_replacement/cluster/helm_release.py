@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from .api import Api, Object
+from .told import OURS
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -24,7 +25,8 @@ class HelmRelease:
         namespace, name, version (of the chart), revision (int), status («deployed», «failed», «pending-…»).
         config: the cilium-config that this revision rendered, key to value; {} where it renders none.
         values: the Helm values that it was given, without the chart's defaults.
-        description: what Helm, or who called it, says of this revision («Rollback to 2»).
+        description: what is said of it in `helm history`.
+        chart: the chart as Helm keeps it (helm.sh/helm/v3 pkg/chart/chart.go, its JSON); see `helm_chart`.
     """
 
     namespace: str
@@ -35,6 +37,12 @@ class HelmRelease:
     config: dict[str, str]
     values: dict[str, Any] = field(default_factory=dict)
     description: str = ""
+    chart: Object = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def ours(self) -> bool:
+        """Whether this program has made the revision."""
+        return self.description.startswith(OURS)
 
     @property
     def replaces(self) -> bool:
@@ -48,6 +56,12 @@ def find(api: Api, namespace: str, name: str) -> HelmRelease | None:
     if newest is None or newest["metadata"]["labels"].get("status") == "uninstalled":
         return None
     return _parsed(newest)
+
+
+def newest_first(api: Api, namespace: str, name: str) -> Iterator[HelmRelease]:
+    """Every revision that Helm still has; each is unpacked when its turn comes."""
+    secrets = sorted(_revisions(api, namespace, name), key=lambda item: -int(item["metadata"]["labels"]["version"]))
+    return map(_parsed, secrets)
 
 
 def newest_and_beside(api: Api, namespace: str, name: str) -> tuple[HelmRelease | None, HelmRelease | None]:
@@ -113,6 +127,7 @@ def _parsed(secret: Object) -> HelmRelease:
         config=_config(content.get("manifest") or ""),
         values=dict(content.get("config") or {}),
         description=str((content.get("info") or {}).get("description") or ""),
+        chart=content["chart"],
     )
 
 

@@ -17,12 +17,14 @@ from . import (
     kube_proxy,
     letting_go,
     nodes,
+    owner,
     reach,
     record,
     removal,
     restoring,
     rollback,
     rollout,
+    taking_over,
 )
 from .api import Api
 from .errors import ProcedureError
@@ -46,7 +48,7 @@ def confirm_cluster(api: Api, order: Order) -> None:
 
 
 def daemonset(api: Api, order: Order, say: Say) -> None:
-    """First, a Helm release that a killed run left pending is recovered.
+    """First, an adopted release is recorded, and one that a killed run left pending is recovered.
 
     Replace: every node has shown the address, the backup is read back, the DaemonSet and its pods are gone.
 
@@ -57,6 +59,7 @@ def daemonset(api: Api, order: Order, say: Say) -> None:
 
 
 def _daemonset(api: Api, order: Order, say: Say) -> None:
+    taking_over.begin(api, order, say)
     helm_release.recover(api, order.namespace, order.release, say)
     if order.mode == "coexist":
         _restored(api, order, say)
@@ -139,17 +142,28 @@ def restored(api: Api, order: Order, say: Say) -> None:
 
 
 def way_back(api: Api, order: Order, say: Say) -> None:
-    """Before Cilium is uninstalled: kube-proxy routes, then the agents let go, in this order."""
+    """Before Cilium is uninstalled: kube-proxy routes, then the agents let go, in this order.
+
+    An adopted one isn't uninstalled: it gets its owner's values back.
+    """
     _as_found(api, order, say)
-    _let_go(api, order, say)
+    if order.adopted:
+        taking_over.put_back(api, order, say)
+    else:
+        _let_go(api, order, say)
 
 
 def forgotten(api: Api, order: Order, say: Say) -> None:
     """The last step of `destroy`: kube-proxy is confirmed once more, and the record goes."""
-    if record.read(api) is not None or kube_proxy.find(api).daemonset is not None:
+    kept = record.read(api)
+    if kept is not None or kube_proxy.find(api).daemonset is not None:
         restored(api, order, say)
+        if kept and kept.adopted:
+            taking_over.put_back(api, order, say)
         record.remove(api)
     # else a run was killed after it had removed the record: Cilium has gone before this step, and nothing is left to do
+    if order.adopted or (kept and kept.adopted):
+        owner.remove(api)
     say("kube-proxy is as it was found. What Cilium itself leaves on nodes is in the README, «Going back»")
 
 
@@ -174,7 +188,9 @@ def _uninstall_what_pulumi_does_not_know(api: Api, order: Order, say: Say) -> No
     Where Pulumi knows it, it has uninstalled it before this step.
     """
     kept, own = record.read(api), f"{order.namespace}/{order.release}"
-    if kept is None or kept.release != own or not helm_release.exists(api, order.namespace, order.release):
+    if kept is None or kept.release != own or kept.adopted or order.adopted:
+        return  # what somebody else has installed is never uninstalled
+    if not helm_release.exists(api, order.namespace, order.release):
         return
     say(f"Helm release {own} isn't in the stack's state: the run that installed it was cut off")
     _let_go(api, order, say)

@@ -61,6 +61,7 @@ class Record:
             joined later never had any.
         release: `NAMESPACE/NAME` of the Helm release that is this stack's.
         done: the mode in which the last run came to its end, "" where one is under way or was stopped.
+        adopted: that release was its owner's before; his values lie in the Secret of this name (see `owner`).
         failed: what the last run failed on, None where it didn't.
         returns: when the DaemonSets were made that had come back and were removed again, RFC 3339, the last two.
     """
@@ -74,6 +75,7 @@ class Record:
     uncleaned: frozenset[str] = field(default_factory=frozenset)
     failed: Failed | None = None
     returns: tuple[str, ...] = ()
+    adopted: bool = False
 
     @property
     def had_kube_proxy(self) -> bool:
@@ -145,6 +147,8 @@ def _data(record: Record) -> dict[str, str]:
 
 def _head(record: Record) -> dict[str, Any]:
     head: dict[str, Any] = {"cluster": record.cluster, "release": record.release, "done": record.done}
+    if record.adopted:
+        head["adopted"] = True
     if record.failed:
         its = record.failed
         head["failed"] = {"at": its.at, "mode": its.mode, "reason": its.reason, "rolledBack": its.rolled_back}
@@ -179,6 +183,7 @@ def _parse(data: Mapping[str, str]) -> Record:
         uncleaned=frozenset(json.loads(kept["uncleaned.json"])),
         failed=_failed(head),
         returns=tuple(head.get("returns") or ()),
+        adopted=bool(head.get("adopted")),
     )
 
 

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+OURS = "by kube-proxy-replacement"
+"""What the description of every revision of the Helm release begins with that this program makes."""
+
+PUT_BACK = f"{OURS}: its owner's values are put back"
+
+_LATER = ("keep", "adopted", "owner", "chart", "version")
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,11 @@ class Order:
         timeout: seconds without progress.
         restart: UIDs of agents to restart by name.
         keep: whether a switch-over that fails is left as it is; else it is rolled back.
+        adopted: the release was its owner's before it was ours to change; owner: a digest of his values, so that a
+            change of them is an update.
+        chart, version: where an adopted release's chart comes from, as the settings say; "" is the one that Helm has.
+        values, mark: what an adopted release is given on top of its owner's, and the repair mark. They travel beside
+            the JSON: a value may be a secret.
     """
 
     cluster: str
@@ -32,17 +46,26 @@ class Order:
     restart: tuple[str, ...] = ()
     server: str = ""
     keep: bool = False
+    adopted: bool = False
+    owner: str = ""
+    chart: str = ""
+    version: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    mark: str = ""
 
     def to_json(self) -> str:
         """What came later is left out where it isn't set: an order that says the same stays the same text."""
-        told = asdict(self)
-        if not self.keep:
-            del told["keep"]
+        told = {key: value for key, value in asdict(self).items() if value or key not in _LATER}
+        del told["values"], told["mark"]
         return json.dumps(told, sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> Order:
-        """Fields that this version doesn't know are left out: an older state may be newer than this program."""
-        parsed = json.loads(text)
+    def from_json(cls, text: str, *, values: str = "", mark: str = "") -> Order:
+        """Fields that this version doesn't know are left out: an older state may be newer than this program.
+
+        Args:
+            values: JSON of what travels beside it; mark: as it is.
+        """
+        parsed = json.loads(text) | {"values": json.loads(values or "{}"), "mark": mark}
         known = {key: parsed[key] for key in cls.__dataclass_fields__ if key in parsed}
         return cls(**known | {"restart": tuple(parsed.get("restart") or ()), "port": int(parsed["port"])})
