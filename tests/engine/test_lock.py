@@ -11,16 +11,17 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from tests.engine.acts import Act, act, condition, is_kubelets, rules
 from tests.engine.conftest import NewStack
-from tests.engine.cut_off import ENGINE, PROGRAM, Begun
+from tests.engine.cut_off import COMMANDS, ENGINE, PROGRAM, Begun
 from tests.engine.harness import (
     AGENTS,
     CONFIGMAP,
@@ -141,49 +142,49 @@ def test_a_run_that_changes_nothing_does_not_touch_the_lock(both: Both, cluster:
 
 @dataclass(frozen=True)
 class LeftOver:
-    """A Command whose engine and program were killed, and another one that begins late.
+    """A Command that was left over from a killed run, and another one like it, whose words can be heard.
 
     Attributes:
-        changes: what was changed from the kill until both had ended.
-        late: what the late one said, after its exit code.
+        changes: what was changed from the take-over until both had ended.
+        heard: the other one's exit code, and what it said at its end.
         kernels: iptables-save by node, after their end.
     """
 
     changes: list[str]
-    late: tuple[int, str]
+    heard: tuple[int, str]
     kernels: dict[str, str]
 
 
 @pytest.fixture(scope="module")
 def left_over(cluster: Cluster, stack: Stack, both: Both) -> LeftOver:
-    """It waits for an agent; when that is switched, it would clean. Meanwhile somebody has taken the cluster over."""
+    """They wait for an agent; when that is switched, they would clean. Meanwhile another run takes the cluster over.
+
+    The plugin is killed before the engine: it would end its Command as the engine's connection breaks.
+    """
     stack.config("mode", "coexist")
     stack.up()
     stack.config("mode", "replace")
     cluster.annotate("node-1", "endpoints-stuck")
     begun = Begun(cluster, stack, "up")
     begun.until("it waits for an agent", lambda its: WAIT in its.text)
-    late = environment(stack, AGENTS)
-    mark = cluster.mark()
+    (left,) = begun.running(STEPS)
+    told = environment(left)
+    begun.kill(COMMANDS)
     begun.kill(ENGINE, PROGRAM)
-    left = begun.running(STEPS)
-    assert left, "nothing is left over"
-    hold(cluster)
+    with renewed(cluster, cluster.get(LEASE)["spec"]["holderIdentity"]):
+        heard = Heard(told)
+        heard.until(WAIT)
+    assert begun.running(STEPS) == {left}
+    hold(cluster, EVE)
+    mark = cluster.mark()
     cluster.annotate("node-1", "endpoints-stuck", None)
     restart_agent(cluster, "node-1")
-    wait_until("what was left over has ended", lambda: not left & begun.running(STEPS), 60)
-    done = subprocess.run(
-        [sys.executable, "-m", STEPS, "agents", "update"],
-        env=stack.environ() | late,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    last = heard.ended()
+    wait_until("what was left over has ended", lambda: not begun.running(STEPS), 60)
     changes = changes_by_person(cluster.audit(mark))
     begun.kill()
     assert stack.run(["cancel", "--yes", "--stack", stack.name]).ok
-    return LeftOver(changes, (done.returncode, done.stderr), cluster.kernels())
+    return LeftOver(changes, last, cluster.kernels())
 
 
 def test_what_is_left_over_from_a_dead_run_changes_nothing_any_more(left_over: LeftOver) -> None:
@@ -192,11 +193,11 @@ def test_what_is_left_over_from_a_dead_run_changes_nothing_any_more(left_over: L
         assert with_proxys_rules(text), f"{node} was cleaned"
 
 
-def test_a_step_that_begins_when_its_run_is_over_says_why_it_stops(left_over: LeftOver) -> None:
-    exit_code, said = left_over.late
+def test_what_is_left_over_from_a_dead_run_says_why_it_stops(left_over: LeftOver) -> None:
+    exit_code, said = left_over.heard
     assert exit_code == 1
     assert f"{EVE}, since 2026-01-02 03:04:05 UTC" in said
-    assert "has changed nothing" in said
+    assert "stopped before its next change" in said
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +242,7 @@ def test_where_the_commands_change_but_nothing_in_the_cluster_they_take_the_lock
 
 @pytest.fixture(scope="module")
 def kept_out(cluster: Cluster, stack: Stack, older: Act) -> Act:
-    with renewed(cluster):
+    with renewed(cluster, EVE):
         return act(cluster, stack, "destroy", fails=True)
 
 
@@ -294,13 +295,39 @@ def with_proxys_rules(text: str) -> list[str]:
     return [line for line in rules(text) if not is_kubelets(line)]
 
 
-def environment(stack: Stack, command: str) -> dict[str, str]:
-    """What a Command is told, as its state has it."""
-    resources = stack.state()["deployment"]["resources"]
-    inputs: dict[str, str] = next(
-        its["inputs"]["environment"] for its in resources if its["urn"].endswith(f"::{command}")
-    )
-    return inputs
+def environment(pid: int) -> dict[str, str]:
+    """What a process was told."""
+    words = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(word.split("=", 1) for word in words if word)
+
+
+class Heard:
+    """A step as the command plugin starts it, whose words somebody hears."""
+
+    def __init__(self, told: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-u", "-m", STEPS, "agents", "update"],
+            env=told,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._said: list[str] = []
+        self._listening = threading.Thread(target=self._listen)
+        self._listening.start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout
+        self._said += self._process.stdout
+
+    def until(self, words: str) -> None:
+        wait_until(words, lambda: any(words in line for line in self._said), 60)
+
+    def ended(self) -> tuple[int, str]:
+        """Its exit code, and all that it said."""
+        exit_code = self._process.wait(60)
+        self._listening.join()
+        return exit_code, "".join(self._said)
 
 
 def restart_agent(cluster: Cluster, node: str) -> None:
@@ -315,11 +342,11 @@ def ready(cluster: Cluster, node: str) -> bool:
     return pod is not None and condition(pod, "Ready")["status"] == "True"
 
 
-def hold(cluster: Cluster) -> None:
-    """Eve holds the cluster from now on, however she came to it; since when is said by her own clock."""
+def hold(cluster: Cluster, holder: str) -> None:
+    """Somebody holds the cluster from now on, however it came to that; since when is said by a clock of its own."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     since = "2026-01-02T03:04:05.000000Z"
-    cluster.merge(LEASE, {"spec": {"holderIdentity": EVE, "acquireTime": since, "renewTime": now}})
+    cluster.merge(LEASE, {"spec": {"holderIdentity": holder, "acquireTime": since, "renewTime": now}})
 
 
 def give_up(cluster: Cluster) -> None:
@@ -327,15 +354,15 @@ def give_up(cluster: Cluster) -> None:
 
 
 @contextmanager
-def renewed(cluster: Cluster) -> Iterator[None]:
-    """Eve is at work, and renews her Lease."""
+def renewed(cluster: Cluster, holder: str) -> Iterator[None]:
+    """The holder is at work, and renews its Lease."""
     over = threading.Event()
 
     def renew() -> None:
         while not over.wait(1):
-            hold(cluster)
+            hold(cluster, holder)
 
-    hold(cluster)
+    hold(cluster, holder)
     thread = threading.Thread(target=renew)
     thread.start()
     try:
