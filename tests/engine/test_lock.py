@@ -318,7 +318,8 @@ class Heard:
 
     def _listen(self) -> None:
         assert self._process.stdout
-        self._said += self._process.stdout
+        for line in self._process.stdout:
+            self._said.append(line)
 
     def until(self, words: str) -> None:
         wait_until(words, lambda: any(words in line for line in self._said), 60)
