@@ -14,7 +14,7 @@ from pulumi.output import Unknown
 
 from . import looking
 from .chart import ChartError
-from .cluster import identity, kube_proxy, kubeadm, nodes, order, record, renewing
+from .cluster import identity, kube_proxy, kubeadm, lease, nodes, order, record, renewing
 from .cluster.api import Api
 from .cluster.errors import ProcedureError
 from .cluster.told import Order
@@ -89,6 +89,7 @@ def delete(state: Mapping[str, Any]) -> None:
     kept = record.read(api)
     backed_up = bool(state.get("backup")) and json.loads(state["backup"])["daemonset"] is not None
     if kept is None and (not backed_up or kube_proxy.find(api).daemonset is not None):
+        lease.forget(api, state.get("run") or "")  # of a run that was killed before it had changed anything
         return
     settings = parse({name: state[name] for name in NAMES if state.get(name) is not None})
     told = Order(

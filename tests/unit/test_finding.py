@@ -290,7 +290,7 @@ class TestRecording:
             asked: tuple[Any, ...] = ()
 
             @classmethod
-            def connect(cls, *given: Any) -> FakeApi:
+            def connect(cls, *given: Any, **_: Any) -> FakeApi:
                 cls.asked = given
                 return api
 
@@ -403,3 +403,10 @@ class TestRecording:
         outs = finding.update(recorded(backup="{}"), recorded(unreadable=["node-1"])).outs
         assert outs["backup"] == "{}"
         assert api.calls == []
+
+    def test_where_nothing_was_done_a_destroy_takes_away_what_the_run_has_left_of_the_lock(self, api: FakeApi) -> None:
+        """It was killed before its first change."""
+        lease.take(api, lease.identity(RUN))
+        finding.delete(recorded(backup=json.dumps(self.bare())))
+        assert lease.read(api) is None
+        assert {path for _, path in api.changes()} <= {lease.COLLECTION, lease.PATH}

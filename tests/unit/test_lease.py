@@ -249,3 +249,21 @@ class TestGivingUp:
         lease.take(api, ADA)
         lease.remove(api, ADA)
         assert PATH not in api.objects
+
+    @pytest.mark.parametrize("holder", [ADA, f"{ADA}, process 7"])
+    @pytest.mark.parametrize("given_up", [False, True])
+    def test_what_a_run_has_left_is_forgotten_with_it(
+        self, api: FakeApi, clock: Clock, holder: str, given_up: bool
+    ) -> None:
+        lease.take(api, holder)
+        if given_up:
+            lease.give_up(api, holder)
+        lease.forget(api, "project/prod/1")
+        assert PATH not in api.objects
+
+    @pytest.mark.parametrize("run", ["project/prod/1", ""])
+    def test_what_another_one_has_left_stays(self, api: FakeApi, clock: Clock, run: str) -> None:
+        lease.take(api, BOB)
+        lease.forget(api, run)
+        lease.forget(FakeApi(), run)
+        assert spec(api)["holderIdentity"] == BOB

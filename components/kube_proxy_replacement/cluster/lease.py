@@ -145,6 +145,13 @@ def remove(api: Api, who: str) -> None:
         api.delete(PATH, uid=found.body["metadata"]["uid"])
 
 
+def forget(api: Api, run: str) -> None:
+    """Where a run, or a step of it, was the last that held it: it is gone. For a run that is known to be over."""
+    found = read(api)
+    if found is not None and run and found.run == run:
+        api.delete(PATH, uid=found.body["metadata"]["uid"])
+
+
 class _Watch:
     """Somebody else's Lease, watched by this process' own clock."""
 
