@@ -91,6 +91,11 @@ class TestAnotherName:
             f"set releaseName {name}",
         )
 
+    def test_a_controller_s_is_never_skipped(self, world: World) -> None:
+        """Skipped, a second Cilium would be installed beside it."""
+        world.cilium("network/cilium", labels=FLUX)
+        says(world.refused(), "HelmRelease flux-system/net", "namespace network and releaseName cilium")
+
     def test_cilium_cli_is_named(self, world: World) -> None:
         world.cilium("network/cilium", managers=["helm", "cilium"])
         says(world.refused(), "cilium-cli")
