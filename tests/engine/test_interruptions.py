@@ -5,106 +5,52 @@ One stack's life on one cluster. Each act is a fixture that keeps what was seen;
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
-from tests.engine.acts import Act, act, but_for_proxies_pods, ending, is_kubelets, rules
+from tests.engine.acts import Act, act, helms_changes, pods, pods_of
 from tests.engine.conftest import NewStack
-from tests.engine.cut_off import COMMANDS, DYNAMIC, ENGINE, HELM, PROGRAM, Begun, Instant
-from tests.engine.harness import (
-    AGENTS,
-    CILIUM,
-    RECORD,
-    STATUS,
-    Cluster,
-    Object,
-    Run,
-    Stack,
-    compared,
-    picked,
-    wait_until,
+from tests.engine.cut_off import (
+    COMMANDS,
+    DYNAMIC,
+    ENGINE,
+    HELM,
+    HELM_BEGINS,
+    PROGRAM,
+    Left,
+    Life,
+    asked,
+    begins,
+    beside,
+    nothing_to_do,
+    says,
+    switched,
 )
+from tests.engine.harness import AGENTS, CILIUM, RECORD, STATUS, Cluster
 
 PATIENCE = 40
 """The setting timeoutSeconds: longer than the API server is away."""
 
+IMPATIENCE = 6
+"""The same, where a run is to fail by waiting."""
+
 LONG = "10"
 """Seconds that the endpoints of an agent take, so that there is time to cut off the run that waits for it."""
 
-HELMS = "sh.helm.release.*"
-_LEASE = f"/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{RECORD}"
-_SECRETS = "/api/v1/namespaces/kube-system/secrets?labelSelector=owner%3Dhelm%2Cname%3Dcilium"
+AWAY = 3.0
+"""Seconds without an API server; some more pass until it has started again."""
 
+THERE = {
+    "the backup": asked("create patch", "configmaps", RECORD),
+    "the DaemonSet": asked("delete", "daemonsets", "kube-proxy"),
+    "the Helm release": HELM_BEGINS,
+    "the agents": says("/3 replacing, "),
+}
+"""How far a switch-over has come when it is killed."""
 
-@dataclass(frozen=True)
-class Left:
-    """What a run has left that was cut off.
-
-    Attributes:
-        run: how it ended, None where its engine was killed.
-        release: the status of Helm's newest revision, "" where there is none.
-        safe: kube-proxy is there, or a backup of it that can be restored.
-    """
-
-    run: Run | None
-    release: str
-    safe: bool
-
-
-class Life:
-    """A stack whose runs are cut off."""
-
-    def __init__(self, cluster: Cluster, stack: Stack) -> None:
-        self.cluster = cluster
-        self.stack = stack
-        self.found = cluster.objects()
-        self.kernels = cluster.kernels()
-        self._begun: list[Begun] = []
-
-    def cut(self, command: str, what: str, instant: Instant, *parts: str) -> Left:
-        """A run of which parts are killed at an instant (all of it where none is named), what is left of it goes on."""
-        begun = Begun(self.cluster, self.stack, command)
-        self._begun.append(begun)
-        begun.until(what, instant)
-        begun.kill(*parts)
-        if parts and ENGINE not in parts:
-            run = begun.ended()
-            assert not run.ok, f"it came to its end though {parts} was killed"
-            return self._left(run)
-        assert self.stack.run(["cancel", "--yes", "--stack", self.stack.name]).ok
-        if not parts:
-            self.cluster.delete(_LEASE)  # nobody is left who could renew it: the next run needn't wait
-        return self._left(None)
-
-    def destroyed(self) -> Act:
-        """`destroy`, and the cluster when all that was deleted is gone."""
-        done = act(self.cluster, self.stack, "destroy")
-        wait_until("what was deleted is gone", lambda: not ending(self.cluster.objects()))
-        return replace(done, after=self.cluster.objects())
-
-    def _left(self, run: Run | None) -> Left:
-        return Left(run, status(self.cluster), self.safe())
-
-    def safe(self) -> bool:
-        """Whether kube-proxy's DaemonSet is there, with its ConfigMap, or a backup of what isn't."""
-        wanted = {"daemonset.json": ("DaemonSet.apps", "spec"), "configmap.json": ("ConfigMap", "data")}
-        live = (self.cluster.daemonset("kube-proxy"), self.cluster.configmap("kube-proxy"))
-        data = (self.cluster.configmap(RECORD) or {}).get("data") or {}
-        kept = {key: data.get(key) for key in data if key != "sha256"}
-        whole = data.get("sha256") == hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-        return all(
-            item is not None
-            or (whole and json.loads(kept[file])[part] == self.found[f"{kind} kube-system/kube-proxy"][part])
-            for item, (file, (kind, part)) in zip(live, wanted.items(), strict=True)
-        )
-
-    def close(self) -> None:
-        for begun in self._begun:
-            begun.kill()
+_RECORD = f"/api/v1/namespaces/kube-system/configmaps/{RECORD}"
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +75,10 @@ class Survived:
 def there(cluster: Cluster, life: Life) -> Survived:
     cluster.annotate("node-3", "endpoint-delay", LONG)
     left = {
-        "the backup": life.cut("up", "the backup is written", asked("create", "configmaps", RECORD)),
-        "removing": life.cut("up", "the DaemonSet is deleted", asked("delete", "daemonsets", "kube-proxy"), ENGINE),
-        "Helm's plugin": life.cut("up", "Helm begins", asked("create", "secrets", HELMS), HELM),
-        "Helm": life.cut("up", "Helm begins again", asked("create", "secrets", HELMS)),
+        "the backup": life.cut("up", "the backup is written", THERE["the backup"]),
+        "removing": life.cut("up", "the DaemonSet is deleted", THERE["the DaemonSet"], ENGINE),
+        "Helm": life.cut("up", "Helm begins", HELM_BEGINS),
+        "Helm's plugin": life.cut("up", "Helm begins again", HELM_BEGINS, HELM),
         "the commands' plugin": life.cut("up", "agents are awaited", says("agents 2/3"), COMMANDS),
         "the program": life.cut("up", "agents are awaited again", begins(AGENTS), PROGRAM),
         "the dynamic provider": life.cut("up", "agents are read", begins(STATUS), DYNAMIC),
@@ -146,9 +92,8 @@ def test_wherever_a_run_there_is_killed_kube_proxy_is_there_or_its_backup(there:
 
 
 def test_killed_in_the_middle_of_helms_work_the_release_is_left_pending(there: Survived) -> None:
-    """Or the recovery of one is not what is tested here."""
-    assert there.left["Helm's plugin"].release == "pending-install"
-    assert there.left["Helm"].release == "pending-upgrade"
+    """Else it isn't its recovery that is tested here."""
+    assert there.left["Helm"].release == "pending-install"
 
 
 def test_after_killed_runs_there_the_next_ends_where_the_first_would_have(there: Survived, life: Life) -> None:
@@ -156,16 +101,16 @@ def test_after_killed_runs_there_the_next_ends_where_the_first_would_have(there:
     nothing_to_do(life.stack)
 
 
-# 2. From there, destroy: killed again and again
+# 2. Destroy: killed again and again
 
 
 @pytest.fixture(scope="module")
-def away(cluster: Cluster, life: Life, there: Survived) -> Survived:
+def away(life: Life, there: Survived) -> Survived:
     left = {
         "restoring": life.cut("destroy", "the DaemonSet is back", asked("create", "daemonsets", "kube-proxy")),
         "letting go": life.cut("destroy", "Cilium lets go", asked("patch", "configmaps", "cilium-config"), COMMANDS),
         "uninstalling": life.cut("destroy", "Helm deletes", asked("delete", "daemonsets", "cilium"), HELM),
-        "uninstalling again": life.cut("destroy", "Helm is at work", begins(CILIUM), ENGINE),
+        "uninstalling again": life.cut("destroy", "Helm is at work", begins(CILIUM)),
         "forgetting": life.cut("destroy", "the backup is removed", asked("delete", "configmaps", RECORD)),
     }
     return Survived(left, life.destroyed())
@@ -180,94 +125,209 @@ def test_killed_in_the_middle_of_an_uninstall_the_release_is_left_uninstalling(a
 
 
 def test_after_killed_destroys_the_next_leaves_the_cluster_as_it_was_found(away: Survived, life: Life) -> None:
-    as_found(away.last, life)
+    life.as_found(away.last)
 
 
-# 3. Destroy from wherever the way there was cut off, on a cluster that had no Cilium
+# 3. Destroy from wherever a first run was killed: what was killed then is in no state
+
+
+UNDONE = ("the DaemonSet", "the Helm release", "the agents")
 
 
 @pytest.fixture(scope="module")
-def undone(cluster: Cluster, life: Life, away: Survived) -> dict[str, Act]:
-    ways = {
-        "the backup": asked("create", "configmaps", RECORD),
-        "the DaemonSet": asked("delete", "daemonsets", "kube-proxy"),
-        "the ConfigMap": asked("delete", "configmaps", "kube-proxy"),
-        "the Helm release": asked("create", "secrets", HELMS),
-        "the agents": says("agents 0/3"),
-    }
+def undone(life: Life, away: Survived) -> dict[str, Act]:
     done = {}
-    for what, instant in ways.items():
-        life.cut("up", what, instant)
+    for what in UNDONE:
+        life.cut("up", what, THERE[what])
         done[what] = life.destroyed()
     return done
 
 
-FROM = ("the backup", "the DaemonSet", "the ConfigMap", "the Helm release", "the agents")
-
-
-@pytest.mark.parametrize("what", FROM)
-def test_destroy_after_a_run_that_was_killed_leaves_the_cluster_as_it_was_found(
+@pytest.mark.parametrize("what", UNDONE)
+def test_destroy_after_a_first_run_that_was_killed_leaves_the_cluster_as_it_was_found(
     what: str, undone: dict[str, Act], life: Life
 ) -> None:
-    as_found(undone[what], life)
+    life.as_found(undone[what])
 
 
-# What is looked for
+# 4. Up from an uninstall that was killed, and Helm without an API server
 
 
-def as_found(its: Act, life: Life) -> None:
-    """Asserts that kube-proxy routes on every node as it did before, and that nothing else is there that wasn't."""
-    assert (
-        but_for_proxies_pods(compared(life.found, its.after)).items()
-        <= {
-            "ConfigMap kube-system/kube-proxy": "made anew",
-            "DaemonSet.apps kube-system/kube-proxy": "made anew",
-        }.items()
+@pytest.fixture(scope="module")
+def again(life: Life, undone: dict[str, Act]) -> Act:
+    life.stack.config("mode", "coexist")
+    life.through("up", ("Helm begins", HELM_BEGINS), seconds=AWAY)  # Helm may fail, or go on
+    life.stack.up()
+    life.cut("destroy", "Helm deletes", asked("delete", "daemonsets", "cilium"))
+    return act(life.cluster, life.stack, "up")
+
+
+def test_up_after_an_uninstall_that_was_killed_installs_again(again: Act, life: Life) -> None:
+    beside(again, life)
+
+
+# 5. Back beside kube-proxy from wherever a switch-over was killed
+
+
+BACK: dict[str, tuple[str, ...]] = {"the DaemonSet": (), "the Helm release": (ENGINE,), "the agents": ()}
+"""And what is killed then; Helm goes on where it is the engine alone."""
+
+
+@pytest.fixture(scope="module")
+def back(life: Life, again: Act) -> dict[str, Act]:
+    done = {}
+    for what, parts in BACK.items():
+        life.stack.config("mode", "replace")
+        life.cut("up", what, THERE[what], *parts)
+        done[what] = life.to("coexist")
+    return done
+
+
+@pytest.mark.parametrize("what", BACK)
+def test_mode_coexist_after_a_switch_over_that_was_killed_is_beside_kube_proxy(
+    what: str, back: dict[str, Act], life: Life
+) -> None:
+    beside(back[what], life)
+
+
+# 6. The same where kube-proxy doesn't route
+
+
+@dataclass(frozen=True)
+class Held:
+    """What fails while kube-proxy doesn't route on a node, and the run after that."""
+
+    coexist: Act
+    destroy: Act
+    last: Act
+
+
+@pytest.fixture(scope="module")
+def held(cluster: Cluster, life: Life, back: dict[str, Act]) -> Held:
+    life.stack.config("mode", "replace")
+    life.cut("up", "the agents", THERE["the agents"])
+    cluster.annotate("node-1", "kube-proxy-writes-no-rules")
+    life.stack.config("mode", "coexist")
+    life.stack.config("timeoutSeconds", IMPATIENCE)
+    coexist = act(cluster, life.stack, "up", fails=True)
+    destroy = act(cluster, life.stack, "destroy", fails=True)
+    cluster.annotate("node-1", "kube-proxy-writes-no-rules", None)
+    idle = pods_of(destroy.after, "kube-proxy")["node-1"]["metadata"]["name"]
+    cluster.delete(f"/api/v1/namespaces/kube-system/pods/{idle}")
+    life.stack.config("timeoutSeconds", PATIENCE)
+    return Held(coexist, destroy, act(cluster, life.stack, "up"))
+
+
+@pytest.mark.parametrize("way", ["coexist", "destroy"])
+def test_half_way_cilium_stays_while_kube_proxy_does_not_route_on_every_node(way: str, held: Held) -> None:
+    its: Act = getattr(held, way)
+    assert "node-1: " in its.run.errors()
+    assert "Cilium was not touched" in its.run.errors()
+    assert helms_changes(its.audit) == []
+    assert pods(its.after, "cilium") == pods(its.before, "cilium")
+    config = "ConfigMap kube-system/cilium-config"
+    assert its.after[config]["data"] == its.before[config]["data"]
+
+
+def test_half_way_the_next_run_goes_the_rest_of_the_way_back(held: Held, life: Life) -> None:
+    beside(held.last, life)
+
+
+# 7. An API server that is away again and again
+
+
+@pytest.fixture(scope="module")
+def patient(life: Life, held: Held) -> Act:
+    life.stack.config("mode", "replace")
+    return life.through(
+        "up",
+        ("kube-proxy's pods are awaited", THERE["the DaemonSet"]),
+        ("agents are awaited", THERE["the agents"]),
+        ("nodes are cleaned", asked("create", "pods", "*-clean-*")),
+        seconds=AWAY,
     )
-    for node, text in its.kernels.items():
-        assert rules(text) == rules(life.kernels[node]), node
-    assert life.stack.state()["deployment"].get("resources", []) == []
 
 
-def switched(its: Act) -> None:
-    """Asserts that the agents replace kube-proxy on every node, and that nothing of it is left."""
-    assert its.outputs["agents"] == {"desired": 3, "ready": 3, "replacing": 3, "switched": 3, "unreadable": 0}
-    assert its.outputs["kubeProxy"] == {"present": False, "backup": f"kube-system/{RECORD}"}
-    assert its.outputs["release"]["status"] == "deployed"
-    for node, text in its.kernels.items():
-        assert [line for line in rules(text) if not is_kubelets(line)] == [], node
-    assert leftovers(its.after) == []
+def test_an_api_server_that_is_away_for_a_while_does_not_fail_a_run(patient: Act) -> None:
+    assert patient.run.ok, patient.run.report()
+    switched(patient)
 
 
-def leftovers(objects: dict[str, Object]) -> list[str]:
-    """The program's own pods, and what they were allowed with."""
-    kinds = ("Pod ", "ClusterRole", "ClusterRoleBinding", "ServiceAccount")
-    return [key for key in objects if "kube-proxy-replacement-" in key and key.startswith(kinds)]
+# 8. The machine's power, and the cluster's, in the middle of each way
 
 
-def nothing_to_do(stack: Stack) -> None:
-    preview = stack.preview()
-    assert preview.changes == {}
-    assert "not as wanted" not in preview.notes()
+@pytest.fixture(scope="module")
+def dark(life: Life, patient: Act) -> dict[str, Act]:
+    done = {}
+    for mode, what, instant in (
+        ("coexist", "kube-proxy is restored", asked("create", "daemonsets", "kube-proxy")),
+        ("replace", "Helm is at work", HELM_BEGINS),
+    ):
+        life.stack.config("mode", mode)
+        begun = life.begin("up")
+        begun.until(what, instant)
+        begun.kill()
+        life.cluster.power_cut()
+        life.cancel()
+        done[mode] = act(life.cluster, life.stack, "up")
+    return done
 
 
-def status(cluster: Cluster) -> str:
-    """Helm's word on the release's newest revision."""
-    labels = [item["metadata"]["labels"] for item in cluster.items(_SECRETS)]
-    return str(max(labels, key=lambda its: int(its["version"]), default={"status": ""})["status"])
+def test_after_a_power_cut_the_next_run_goes_the_rest_of_the_way_back(dark: dict[str, Act], life: Life) -> None:
+    beside(dark["coexist"], life)
 
 
-# Instants
+def test_after_a_power_cut_the_next_run_goes_the_rest_of_the_way_there(dark: dict[str, Act]) -> None:
+    switched(dark["replace"])
 
 
-def asked(verbs: str, resource: str, name: str = "*") -> Instant:
-    """The API server was asked for it by the stack, and has answered."""
-    return lambda its: bool(picked((entry for entry in its.asked if entry.by_person), verbs, resource, name))
+# 9. The backup's copy in the cluster is deleted, in each mode and half-way
 
 
-def says(words: str) -> Instant:
-    return lambda its: words in its.text
+@pytest.fixture(scope="module")
+def without(life: Life, dark: dict[str, Act]) -> dict[str, Act]:
+    done = {}
+    life.cluster.delete(_RECORD)
+    done["destroy"] = act(life.cluster, life.stack, "destroy", fails=True)
+    done["on the way back"] = life.to("coexist")
+    life.cluster.delete(_RECORD)
+    done["beside"] = act(life.cluster, life.stack, "up")
+    life.stack.config("mode", "replace")
+    life.cut("up", "the DaemonSet", THERE["the DaemonSet"])
+    life.cluster.delete(_RECORD)
+    done["on the way there"] = act(life.cluster, life.stack, "up")
+    return done
 
 
-def begins(resource: str) -> Instant:
-    return lambda its: its.began(resource)
+def test_destroy_without_a_backup_says_that_the_state_has_one(without: dict[str, Act]) -> None:
+    its = without["destroy"]
+    assert "The next `pulumi up` brings the backup back from the stack's state" in its.run.errors()
+    assert pods(its.after, "cilium") == pods(its.before, "cilium")
+
+
+def test_a_backup_that_was_deleted_comes_back_from_the_state(without: dict[str, Act], life: Life) -> None:
+    beside(without["on the way back"], life)
+    beside(without["beside"], life)
+    switched(without["on the way there"])
+    for its in (without["beside"], without["on the way there"]):
+        assert f"ConfigMap kube-system/{RECORD}" in its.after
+    assert life.safe()
+
+
+# 10. An API server that is away again and again in destroy
+
+
+@pytest.fixture(scope="module")
+def gone(life: Life, without: dict[str, Act]) -> Act:
+    done = life.through(
+        "destroy",
+        ("kube-proxy is restored", asked("create", "daemonsets", "kube-proxy")),
+        ("Cilium lets go", asked("patch", "configmaps", "cilium-config")),
+        seconds=AWAY,
+    )
+    return life.settled(done)
+
+
+def test_an_api_server_that_is_away_for_a_while_does_not_fail_a_destroy(gone: Act, life: Life) -> None:
+    assert gone.run.ok, gone.run.report()
+    life.as_found(gone)
