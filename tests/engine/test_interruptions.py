@@ -43,7 +43,6 @@ AWAY = 3.0
 """Seconds without an API server; some more pass until it has started again."""
 
 THERE = {
-    "the backup": asked("create patch", "configmaps", RECORD),
     "the DaemonSet": asked("delete", "daemonsets", "kube-proxy"),
     "the Helm release": HELM_BEGINS,
     "the agents": says("/3 replacing, "),
@@ -75,7 +74,7 @@ class Survived:
 def there(cluster: Cluster, life: Life) -> Survived:
     cluster.annotate("node-3", "endpoint-delay", LONG)
     left = {
-        "the backup": life.cut("up", "the backup is written", THERE["the backup"]),
+        "looking": life.cut("up", "nodes show the address", asked("create", "pods", "*-reach-*")),
         "removing": life.cut("up", "the DaemonSet is deleted", THERE["the DaemonSet"], ENGINE),
         "Helm": life.cut("up", "Helm begins", HELM_BEGINS),
         "Helm's plugin": life.cut("up", "Helm begins again", HELM_BEGINS, HELM),
@@ -131,19 +130,16 @@ def test_after_killed_destroys_the_next_leaves_the_cluster_as_it_was_found(away:
 # 3. Destroy from wherever a first run was killed: what was killed then is in no state
 
 
-UNDONE = ("the DaemonSet", "the Helm release", "the agents")
-
-
 @pytest.fixture(scope="module")
 def undone(life: Life, away: Survived) -> dict[str, Act]:
     done = {}
-    for what in UNDONE:
-        life.cut("up", what, THERE[what])
+    for what, instant in THERE.items():
+        life.cut("up", what, instant)
         done[what] = life.destroyed()
     return done
 
 
-@pytest.mark.parametrize("what", UNDONE)
+@pytest.mark.parametrize("what", THERE)
 def test_destroy_after_a_first_run_that_was_killed_leaves_the_cluster_as_it_was_found(
     what: str, undone: dict[str, Act], life: Life
 ) -> None:
