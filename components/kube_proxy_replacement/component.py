@@ -320,17 +320,18 @@ def _rendered(
 
         parsed, address = settings.parse(its["settings"]), its["address"]
         opts = pulumi.InvokeOptions(parent=parent, provider=provider)
-        preview = pulumi.runtime.is_dry_run()
-        where = address["host"], int(address["port"])
+        where, preview = (address["host"], int(address["port"])), pulumi.runtime.is_dry_run()
         if its["adopted"]:
             with tempfile.TemporaryDirectory(prefix="kube-proxy-replacement-") as folder:
-                parsed, helm_values = await asyncio.to_thread(_adopted, parsed, json.loads(its["onTop"]), Path(folder))
-                await rendering.demand(parsed, helm_values, *where, opts, preview=preview)
+                parsed, its_values = await asyncio.to_thread(_adopted, parsed, json.loads(its["onTop"]), Path(folder))
+                # an owner's values may hold secrets, and nobody has marked them
+                await rendering.demand(parsed, its_values, *where, opts, preview=preview, veiled=True)
         else:
-            await rendering.demand(parsed, its["values"], *where, opts, preview=preview)
+            veiled = await helm_values.is_secret()
+            await rendering.demand(parsed, its["values"], *where, opts, preview=preview, veiled=veiled)
         return True
 
-    return pulumi.Output.all(
+    done: pulumi.Output[bool] = pulumi.Output.all(
         settings={key: value for key, value in told.items() if key != "values"},
         values=helm_values,
         address=found.apiServer,
@@ -338,6 +339,8 @@ def _rendered(
         adopted=found.adopted,
         onTop=_on_top(told, found),
     ).apply(rendered)
+    # that it is done is no secret, whatever the values are: what the steps are told stays readable
+    return pulumi.Output.unsecret(done)
 
 
 def _adopted(parsed: settings.Settings, on_top: Mapping[str, Any], folder: Path) -> tuple[settings.Settings, Any]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pulumi
 
-from . import settings
+from . import hiding, settings
 from .cluster import checks
 from .component import KubeProxyReplacementArgs
 
@@ -39,15 +39,19 @@ def arguments(config: pulumi.Config) -> KubeProxyReplacementArgs:
             "`pulumi config set --secret kubeconfig`, and take the credentials that were in it out of use."
         )
     given = {name: value for name in names if (value := _value(config, name)) not in (None, "")}
+    # of an object in which one value is encrypted, nobody can say here which one it is: all of it is secret. The
+    # component itself makes a kubeconfig one
+    encrypted = [name for name in given if pulumi.runtime.is_config_secret(f"{prefix}{name}") and name != "kubeconfig"]
     try:
         settings.parse(given)
     except settings.SettingsError as error:
         # the look says it too; here it comes at once, and without a resource's name before it
-        raise pulumi.RunError(str(error)) from None
+        raise pulumi.RunError(hiding.hidden(str(error), {name: given[name] for name in encrypted})) from None
     balancer = given.get("loadBalancer")
     if balancer:
         given["loadBalancer"] = {_snake(key): value for key, value in balancer.items()}
-    return cast(KubeProxyReplacementArgs, {_snake(name): value for name, value in given.items()})
+    secret = {name: pulumi.Output.secret(given[name]) for name in encrypted}
+    return cast(KubeProxyReplacementArgs, {_snake(name): value for name, value in {**given, **secret}.items()})
 
 
 def _meant(key: str, own: str) -> str | None:

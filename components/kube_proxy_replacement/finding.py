@@ -6,13 +6,14 @@ import gc
 import json
 import uuid
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, ReadResult, UpdateResult
 from pulumi.output import Unknown
 
-from . import looking
+from . import hiding, looking
 from .chart import ChartError
 from .cluster import identity, kube_proxy, kubeadm, lease, nodes, order, record, renewing
 from .cluster.api import Api
@@ -20,7 +21,10 @@ from .cluster.errors import ProcedureError
 from .cluster.told import Order
 from .settings import NAMES, SettingsError, parse
 
-_TOLD = ("notes", "findings", "restart", "server", "preview", "backedUp")
+_ASIDE = ("preview", "veiled")
+"""What the program tells `check` alone: whether this is a preview, and whether the setting `values` is secret."""
+
+_TOLD = ("notes", "findings", "restart", "server", "backedUp", *_ASIDE)
 """Told to the reviewer or to a repair; by themselves no change. What is wrong changes the mark."""
 
 _PATIENCE = 60.0
@@ -38,17 +42,25 @@ def check(before: dict[str, Any], inputs: dict[str, Any]) -> CheckResult:
     settings = {name: inputs[name] for name in NAMES if inputs.get(name) is not None}
     if _has_unknown(settings):
         # the cluster itself is part of this run: what can't be known yet is looked at by the run
-        return CheckResult(inputs, [])
+        return CheckResult({key: value for key, value in inputs.items() if key not in _ASIDE}, [])
+    veiled = settings.get("values") if inputs.get("veiled") else None
     try:
         found = looking.look(settings, before, Path.cwd(), preview=bool(inputs.get("preview")))
     except SettingsError as error:
-        return CheckResult(inputs, [CheckFailure("", reason) for reason in error.reasons])
+        return CheckResult(inputs, [CheckFailure("", hiding.hidden(reason, veiled)) for reason in error.reasons])
     except (ProcedureError, ChartError) as error:
-        return CheckResult(inputs, [CheckFailure("", str(error))])
+        return CheckResult(inputs, [CheckFailure("", hiding.hidden(str(error), veiled))])
+    said = [[hiding.hidden(text, veiled) for text in texts] for texts in (found.notes, found.findings)]
+    found = replace(found, notes=said[0], findings=said[1])
     now = {**settings, **found.as_inputs()}
     same = not found.superseded and not _changes(before, now, (*_TOLD, *_READINGS, "run"))
     # a run that changes nothing is none: what was recorded of the last one stays, in the Commands too
-    return CheckResult({**now, "run": before["run"] if same and before.get("run") else inputs.get("run")}, [])
+    now["run"] = before["run"] if same and before.get("run") else inputs.get("run")
+    if inputs.get("preview") and not _changes(before, now, _TOLD):
+        for note in found.notes:
+            # an unchanged resource keeps its outputs, and the program would never see it; the engine shows these lines
+            print(note, flush=True)
+    return CheckResult(now, [])
 
 
 def diff(before: Mapping[str, Any], now: Mapping[str, Any]) -> DiffResult:

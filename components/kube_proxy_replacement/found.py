@@ -87,6 +87,8 @@ class Found(Resource):
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=["backup"]))
         # `check` runs in both and can't tell them apart by itself; it keeps no trace of this
         told = {**empty, **settings, "run": run, "preview": pulumi.runtime.is_dry_run()}
+        # nor can it tell what is secret: it is given everything in plain
+        told["veiled"] = pulumi.Output.from_input(settings.get("values")).is_secret()
         super().__init__(FoundProvider(), name, told, opts)
         # an unchanged resource keeps the outputs, and so the run, of its last change
         self.changing = pulumi.Output.from_input(self.run).apply(lambda its: its == run)

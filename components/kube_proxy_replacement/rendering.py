@@ -15,6 +15,7 @@ from typing import Any
 
 import pulumi
 
+from . import hiding
 from .cluster import rights
 from .cluster.api import Api
 from .cluster.errors import ProcedureError
@@ -30,18 +31,20 @@ async def demand(
     opts: pulumi.InvokeOptions,
     *,
     preview: bool = False,
+    veiled: bool = False,
 ) -> None:
     """Renders the chart, and raises pulumi.RunError where what comes of it can't be relied on, or not be installed.
 
     Args:
         preview: then rights that an `up` would lack are told, in one line, and are no reason to fail.
+        veiled: whether the values are secret, and none of them may be quoted.
     """
-    manifest = await objects(settings, values, opts)
+    manifest = await objects(settings, values, opts, veiled=veiled)
     if not manifest:
         return  # a program's own mocks: the plugin itself renders something, or fails
     reason = otherwise(manifest, settings, host, port)
     if reason:
-        raise pulumi.RunError(reason)
+        raise pulumi.RunError(hiding.hidden(reason, values) if veiled else reason)
     try:
         lacks = await asyncio.to_thread(missing_rights if preview else demand_rights, manifest, settings)
     except ProcedureError as error:
@@ -54,7 +57,9 @@ async def demand(
         )
 
 
-async def objects(settings: Settings, values: Mapping[str, Any], opts: pulumi.InvokeOptions) -> list[dict[str, Any]]:
+async def objects(
+    settings: Settings, values: Mapping[str, Any], opts: pulumi.InvokeOptions, *, veiled: bool = False
+) -> list[dict[str, Any]]:
     """The chart's objects with these values.
 
     Raises pulumi.RunError with Helm's own words where it can't be rendered.
@@ -70,6 +75,7 @@ async def objects(settings: Settings, values: Mapping[str, Any], opts: pulumi.In
         answer = await pulumi.runtime.invoke_async("kubernetes:helm:template", {"jsonOpts": json.dumps(told)}, opts)
     except Exception as error:  # noqa: BLE001 - the SDK raises nothing more particular
         words = str(error).split("returned an error: ", 1)[-1]
+        words = hiding.hidden(words, values) if veiled else words
         raise pulumi.RunError(
             f"values: the chart can't be rendered with them, so nothing was changed. Helm says: {words}"
         ) from None

@@ -41,6 +41,10 @@ rules:
 - level: None
   verbs: [get, list, watch]
   users: ["system:kube-controller-manager", "system:kube-scheduler", "system:apiserver"]
+- level: Metadata
+  resources:
+  - {group: coordination.k8s.io, resources: [leases]}
+  namespaces: [kube-system]
 - level: None
   resources:
   - {group: coordination.k8s.io, resources: [leases]}

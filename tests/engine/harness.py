@@ -387,7 +387,7 @@ class Entry:
 
     Attributes:
         verb: `get`, `list`, `create`, `update`, `patch`, `delete` …
-        resource: `daemonsets`, `pods/exec` …
+        resource: `daemonsets`, `pods/exec` …; group: its API group, `apps` for one.
         began, ended: RFC 3339 in UTC with microseconds, so that they compare as texts.
         uri: path and query.
     """
@@ -402,6 +402,7 @@ class Entry:
     began: str
     ended: str
     uri: str
+    group: str = ""
 
     @property
     def dry(self) -> bool:
@@ -409,8 +410,8 @@ class Entry:
 
     @property
     def changes(self) -> bool:
-        """Whether it has changed something: not a dry run, nor the `create` that asks for one's rights."""
-        if self.dry or self.resource in ("selfsubjectaccessreviews", "selfsubjectrulesreviews", "pods/exec"):
+        """Whether it has changed something: no dry run, no `create` that asks for one's rights, not the lock."""
+        if self.dry or self.resource in ("selfsubjectaccessreviews", "selfsubjectrulesreviews", "pods/exec", "leases"):
             return False
         return self.verb in ("create", "update", "patch", "delete", "deletecollection") and self.code < 300
 
@@ -549,7 +550,8 @@ class Cluster:
         """The requests between two marks, in the order in which they began.
 
         Every request of the stack's is there, and every change of a controller's or a node's; not their reads, not
-        what is done with events and leases, nor what the tests do themselves (who are heard a moment late).
+        what is done with events, or with leases out of kube-system, nor what the tests do themselves (who are heard a
+        moment late).
         """
         with self._embedded.audit_log.open("rb") as stream:
             stream.seek(since)
@@ -659,6 +661,7 @@ def _entry(raw: Object) -> Entry:
         began=raw["requestReceivedTimestamp"],
         ended=raw["stageTimestamp"],
         uri=raw["requestURI"],
+        group=reference.get("apiGroup", ""),
     )
 
 
@@ -738,7 +741,9 @@ def _paths(old: Any, new: Any, at: str = "") -> Iterator[str]:
         yield at
 
 
-def wait_until(what: str, condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def wait_until(
+    what: str, condition: Callable[[], bool], seconds: float = 30.0, *, pause: float = _POLL_SECONDS
+) -> None:
     """Looks until it is so. A look that fails (a container that hasn't started yet) says that it isn't so yet."""
     deadline, failure = time.monotonic() + seconds, ""
     while True:
@@ -748,4 +753,4 @@ def wait_until(what: str, condition: Callable[[], bool], seconds: float = 30.0) 
         except AssertionError as error:
             failure = f"; the last look failed: {error}"
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}{failure}"
-        time.sleep(_POLL_SECONDS)
+        time.sleep(pause)

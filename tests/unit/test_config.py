@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -139,6 +140,33 @@ class TestKubeconfig:
 
     def test_an_encrypted_one_is_taken(self) -> None:
         assert read(secrets=("kubeconfig",), mode="replace", kubeconfig="hunter2")["kubeconfig"] == "hunter2"
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    its = asyncio.new_event_loop()
+    asyncio.set_event_loop(its)
+    yield its
+    its.close()
+    asyncio.set_event_loop(None)
+
+
+def test_what_its_owner_has_encrypted_stays_a_secret(loop: asyncio.AbstractEventLoop) -> None:
+    """One value in an object makes the object one."""
+    given = read(secrets=("values",), mode="replace", values=json.dumps({"podAnnotations": {"a": "hunter2"}}))
+
+    async def look() -> tuple[Any, bool]:
+        return await given["values"].future(), await given["values"].is_secret()
+
+    assert loop.run_until_complete(look()) == ({"podAnnotations": {"a": "hunter2"}}, True)
+
+
+@pytest.mark.parametrize("setting", ["apiServerHost", "values"])
+def test_what_its_owner_has_encrypted_is_not_quoted(setting: str) -> None:
+    wrong = {"apiServerHost": "7", "values": json.dumps({"a": "hunter2"})}[setting]
+    with pytest.raises(pulumi.RunError) as caught:
+        read(secrets=(setting, "chart"), mode="replace", chart="hunter2", ciliumVersion="1", **{setting: wrong})
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

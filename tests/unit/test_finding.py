@@ -16,7 +16,7 @@ from kube_proxy_replacement.settings import SettingsError
 
 from .fakes import Clock, FakeApi, kubeadm_objects, namespace, node
 
-SECRET = "hunter2"
+SECRET = "hunter2hunter2"
 SEEN = looking.Found(
     cluster="uid-a",
     server="https://192.0.2.10:6443",
@@ -68,6 +68,33 @@ class TestCheck:
         before = recorded()
         finding.check(before, {"mode": "replace", "cluster": None, "mark": None, "__provider": "name"})
         assert look == [({"mode": "replace"}, before, tmp_path, False)]
+
+    @pytest.mark.parametrize(
+        "error", [SettingsError([f"values.a: {SECRET!r} isn't true"]), ProcedureError(f"values.a: {SECRET}")]
+    )
+    def test_what_its_owner_has_encrypted_is_not_quoted(self, look: list[Any], error: Exception) -> None:
+        look.append(error)
+        inputs = {"mode": "replace", "values": {"a": SECRET}}
+        for veiled in (True, False):
+            reasons = [failure.reason for failure in finding.check({}, {**inputs, "veiled": veiled}).failures]
+            assert (SECRET in str(reasons)) is not veiled
+
+    def test_what_its_owner_has_encrypted_is_not_told(self, look: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        told = replace(SEEN, notes=[f"note {SECRET}"], findings=[f"cilium-config was edited (a: {SECRET!r})"])
+        monkeypatch.setattr(looking, "look", lambda *_, **__: told)
+        result = finding.check({}, {"mode": "replace", "values": {"a": SECRET}, "veiled": True})
+        assert result.inputs["findings"] == ["cilium-config was edited (a: '[secret]')"]
+        assert result.inputs["notes"] == ["note [secret]"]
+        assert "veiled" not in result.inputs
+
+    def test_notes_on_what_is_unchanged_are_told_all_the_same(
+        self, look: list[Any], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The engine shows a plugin's lines. An unchanged resource keeps its outputs: the program can't tell them."""
+        before = recorded(run="7")
+        for preview, changed in ((True, {}), (False, {}), (True, {"mode": "coexist"})):
+            finding.check(before, {"mode": "replace", "run": "8", "preview": preview, **changed})
+            assert (SEEN.notes[0] in capsys.readouterr().out) is (preview and not changed)
 
     def test_a_preview_is_told_from_a_run_and_leaves_no_trace_of_it(self, look: list[Any]) -> None:
         results = [finding.check({}, {"mode": "replace", "preview": preview}) for preview in (True, False)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ class Api:
     def __init__(
         self,
         client: ApiClient,
+        tls: ssl.SSLContext,
         *,
         patience: float = DEFAULT_PATIENCE,
         timeout: tuple[float, float] = _REQUEST_TIMEOUT,
@@ -67,18 +69,21 @@ class Api:
     ) -> None:
         self._client = client
         self._line = line or _Line()
+        self._tls = tls
         self._patience = patience
         self._timeout = timeout
-        self._execs = Execs(client.configuration)
+        self._execs = Execs(client.configuration, tls)
 
     @classmethod
     def connect(
         cls, kubeconfig: str | None = None, context: str | None = None, *, patience: float = DEFAULT_PATIENCE
     ) -> Self:
         """Raises KubeconfigError with what is missing. Doesn't talk to the API server yet."""
-        configuration = credentials.load(kubeconfig, context)
+        configuration, tls = credentials.load(kubeconfig, context)
         try:
-            api = cls(ApiClient(configuration), patience=patience)
+            client = ApiClient(configuration)
+            client.rest_client.pool_manager.connection_pool_kw["ssl_context"] = tls
+            api = cls(client, tls, patience=patience)
         except credentials.UNUSABLE as error:
             raise KubeconfigError(f"The kubeconfig can't be used: {credentials.harmless(error)}") from None
         api.kubeconfig, api.context = kubeconfig, context
@@ -92,6 +97,7 @@ class Api:
         """
         other = Api(
             self._client,
+            self._tls,
             patience=self._patience if patience is None else patience,
             timeout=timeout or self._timeout,
             line=self._line,

@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import re
+import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +28,10 @@ UNUSABLE = (
     ConfigException, HTTPError, OSError, ImportError, LookupError, TypeError, ValueError, AttributeError,
 )  # fmt: skip
 """What the official client raises for a kubeconfig that it can't use: a missing file or key, no PEM, no such proxy."""
+
+
+_FILES = threading.Lock()
+"""Around the official client's temporary files, which all threads share."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,12 @@ class _Source:
     signing_in: frozenset[str]
 
 
-def load(kubeconfig: str | None, context: str | None) -> Configuration:
-    """The client's configuration for a context.
+def load(kubeconfig: str | None, context: str | None) -> tuple[Configuration, ssl.SSLContext]:
+    """The client's configuration for a context, and what its connections are made with.
+
+    The official client writes what a kubeconfig carries of keys and certificates into temporary files, and removes them
+    when Python ends by itself. The engine kills its plugins: so the files are read here, once, and are gone when this
+    returns.
 
     Args:
         kubeconfig: a kubeconfig's content, or None for the ambient one.
@@ -70,8 +80,12 @@ def load(kubeconfig: str | None, context: str | None) -> Configuration:
     configuration.connection_pool_maxsize = 32
     loader = kube_config.load_kube_config if kubeconfig is None else kube_config.load_kube_config_from_dict
     try:
-        with _silent():
-            loader(source.content, context=wanted, persist_config=False, client_configuration=configuration)  # type: ignore[no-untyped-call]
+        with _silent(), _FILES:
+            try:
+                loader(source.content, context=wanted, persist_config=False, client_configuration=configuration)  # type: ignore[no-untyped-call]
+                tls = _tls(configuration)
+            finally:
+                kube_config._cleanup_temp_files()  # type: ignore[no-untyped-call]  # noqa: SLF001 - it has no other
     except UNUSABLE as error:
         raise KubeconfigError(f"{source.title}, context {wanted!r}, can't be used: {harmless(error)}") from None
     user = source.contexts[wanted]
@@ -82,7 +96,25 @@ def load(kubeconfig: str | None, context: str | None) -> Configuration:
             "Sign in again "
             f"(`kubectl --context {wanted} get nodes` shows what it says), then run again. Nothing was changed."
         )
-    return configuration
+    configuration.ssl_ca_cert = configuration.cert_file = configuration.key_file = None
+    return configuration, tls
+
+
+def _tls(configuration: Configuration) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if configuration.verify_ssl:
+        if configuration.ssl_ca_cert:
+            context.load_verify_locations(configuration.ssl_ca_cert)
+        else:
+            context.load_default_certs()
+        if configuration.assert_hostname is not None:
+            context.check_hostname = configuration.assert_hostname
+    else:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, configuration.key_file)
+    return context
 
 
 def harmless(error: BaseException) -> str:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import websocket
@@ -43,35 +42,18 @@ class ExecResult:
 
 
 class Execs:
-    """Makes one client's connections.
+    """Makes one client's connections, as the official client's `create_websocket` does.
 
-    The official client reads the CA's and the user's certificate from their files for each: half of what an exec takes
-    of the processor here. Otherwise this connects as its `create_websocket` does.
+    That reads the CA's and the user's certificate from their files for each: half of an exec's time of the processor.
     """
 
-    def __init__(self, configuration: Any) -> None:
+    def __init__(self, configuration: Any, tls: ssl.SSLContext) -> None:
         """Args:
         configuration: a `kubernetes.client.Configuration`.
         """
         self._configuration = configuration
-
-    @cached_property
-    def _tls(self) -> dict[str, Any]:
-        its = self._configuration
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        if its.verify_ssl:
-            if its.ssl_ca_cert:
-                context.load_verify_locations(its.ssl_ca_cert)
-            else:
-                context.load_default_certs()
-            if its.assert_hostname is not None:
-                context.check_hostname = its.assert_hostname
-        else:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if its.cert_file:
-            context.load_cert_chain(its.cert_file, its.key_file)
-        return {"context": context} | ({"server_hostname": its.tls_server_name} if its.tls_server_name else {})
+        name = configuration.tls_server_name
+        self._tls = {"context": tls} | ({"server_hostname": name} if name else {})
 
     def connect(self, url: str, headers: Mapping[str, str]) -> Any:
         """A connected `websocket.WebSocket`. Raises WebSocketException or OSError."""
