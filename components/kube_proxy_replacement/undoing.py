@@ -72,6 +72,7 @@ def _undone(told: Mapping[str, Any], args: pulumi.ErrorHookArgs, say: Callable[[
         reason = f"Helm release {order.namespace}/{order.release}: {words}"
         with renewing.step(api, told["run"], deletes=False, last=False, say=say):
             became = rollback.after(api, order, reason, say)
+        renewing.over(api, told["run"])
         return f"{became} {_FIRST_UP}" if became and order.keep and args.failed_operation == "create" else became
     except LockError as error:
         return f"Nothing was rolled back: {error}"

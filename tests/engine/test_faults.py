@@ -62,6 +62,11 @@ def test_where_a_node_does_not_reach_the_api_server_nothing_is_removed(unreachab
     assert compared(unreachable.before, unreachable.after) == {}
 
 
+def test_a_run_that_has_failed_holds_the_cluster_no_longer(unreachable: Act) -> None:
+    lease = unreachable.after["Lease.coordination.k8s.io kube-system/kube-proxy-replacement"]
+    assert "holderIdentity" not in lease["spec"]
+
+
 def test_what_asked_for_the_api_server_is_gone(unreachable: Act) -> None:
     assert leftovers(unreachable.after) == []
 

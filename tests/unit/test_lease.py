@@ -234,6 +234,18 @@ class TestGivingUp:
         assert (left.holder, left.last, left.run) == ("", ADA, "project/prod/1")
         assert "holderIdentity" not in spec(api)
 
+    def test_one_that_is_renewed_in_that_moment_is_given_up_nevertheless(self, api: FakeApi, clock: Clock) -> None:
+        held = lease.take(api, ADA)
+
+        def renewing(method: str, _: str) -> None:
+            if method == "PUT":
+                api.on_call = lambda *_: None
+                lease.renew(api, held)
+
+        api.on_call = renewing
+        lease.give_up(api, ADA)
+        assert "holderIdentity" not in spec(api)
+
     @pytest.mark.parametrize("done", [lease.give_up, lease.remove])
     def test_somebody_elses_is_left_alone(self, api: FakeApi, clock: Clock, done: Any) -> None:
         lease.take(api, ADA)

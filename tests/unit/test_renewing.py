@@ -157,6 +157,33 @@ class TestStepOfAProgram:
             step.run(then=lost)
         assert not step.changed
 
+    @pytest.mark.parametrize("failure", [ProcedureError("no"), KeyboardInterrupt()])
+    def test_where_it_fails_the_run_is_over_and_holds_nothing_any_more(
+        self, api: FakeApi, step: Step, failure: BaseException
+    ) -> None:
+        """The engine ends the program then, without giving it the time to give up what it holds."""
+        lease.take(api, ADA)
+
+        def fail() -> None:
+            raise failure
+
+        with pytest.raises(type(failure)):
+            step.run(then=fail)
+        assert holder(api) == ""
+
+    def test_where_it_fails_as_another_run_has_taken_over_that_one_s_is_left_alone(
+        self, api: FakeApi, step: Step
+    ) -> None:
+        lease.take(api, ADA)
+
+        def lost() -> None:
+            lease.take(api, BOB)
+            api.delete(f"{POD}/x")
+
+        with pytest.raises(LockError):
+            step.run(then=lost)
+        assert holder(api) == BOB
+
     def test_where_another_run_holds_it_it_does_not_begin(self, api: FakeApi, step: Step) -> None:
         lease.take(api, BOB)
         with pytest.raises(LockError, match=r"bob@desk, run project/prod/2, since 1970"):

@@ -33,6 +33,8 @@ LOOK = 0.5
 _GAP = 5.0
 """Seconds between two looks after which nothing is known of what was in between (an API server that was away)."""
 
+_TRIES = 5
+
 _LAST = f"{NAME}/last-holder"
 _FROM = f"{NAME}/taken-over-from"
 _RUN = re.compile(r", run ([^\s,]+)(?:, process \S+)?$")
@@ -129,13 +131,18 @@ def renew(api: Api, held: Lease) -> Lease:
 
 def give_up(api: Api, who: str) -> None:
     """Where `who` holds it: nobody does from now on. Who had it last stays written in it."""
-    found = read(api)
-    if found is None or found.holder != who:
-        return
-    body = copy.deepcopy(found.body)
-    body["metadata"].setdefault("annotations", {})[_LAST] = who
-    del body["spec"]["holderIdentity"]  # the API server takes no ""
-    api.replace(PATH, body)
+    for _ in range(_TRIES):
+        found = read(api)
+        if found is None or found.holder != who:
+            return
+        body = copy.deepcopy(found.body)
+        body["metadata"].setdefault("annotations", {})[_LAST] = who
+        del body["spec"]["holderIdentity"]  # the API server takes no ""
+        try:
+            api.replace(PATH, body)
+        except ApiError as error:
+            if error.status != 409:  # else it was renewed in this moment
+                raise
 
 
 def remove(api: Api, who: str) -> None:

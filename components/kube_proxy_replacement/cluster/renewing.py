@@ -116,7 +116,11 @@ def step(api: Api, run: str, *, deletes: bool, last: bool, say: Callable[[str], 
         guard = Guard(api, lambda holder: lease.is_program_of(holder, run))
         if found.holder and _passes(guard):
             api.guard = guard
-            yield
+            try:
+                yield
+            except BaseException:
+                over(api, run)
+                raise
             return
     parent = os.getppid()
     who = lease.identity(run, own=str(parent))
@@ -140,6 +144,14 @@ def step(api: Api, run: str, *, deletes: bool, last: bool, say: Callable[[str], 
         renewing.leave()
     else:
         renewing.give_up()
+
+
+def over(api: Api, run: str) -> None:
+    """A run has failed. The engine ends its program without giving it the time to give up what it holds: so that is."""
+    with suppress(ProcedureError):
+        found = lease.read(api.beside())
+        if found is not None and lease.is_program_of(found.holder, run):
+            lease.give_up(api.beside(), found.holder)
 
 
 def took_over(held: Lease) -> str:
