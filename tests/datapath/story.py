@@ -236,12 +236,21 @@ class Story:
         return first, self.ground.kernels()
 
     @cached_property
-    def stuck(self) -> Act:
-        """To replace, with an agent on one node that can't be restarted."""
+    def undone(self) -> tuple[Act, Run]:
+        """To replace, with an agent on one node that can't be restarted: undone in the same run; a preview after it."""
         _ = self.translated_again
         with kept(self.ground, self.far):
             act = self.ground.act("up", fails=True, mode="replace", timeoutSeconds=20)
+        return act, self.ground.stack.preview()
+
+    @cached_property
+    def stuck(self) -> Act:
+        """The same, and left as it is for a look."""
+        _ = self.undone
+        with kept(self.ground, self.far):
+            act = self.ground.act("up", fails=True, onFailure="keep")
         self.ground.stack.config("timeoutSeconds", PATIENCE)
+        self.ground.stack.config("onFailure", None)
         return act
 
     @cached_property
