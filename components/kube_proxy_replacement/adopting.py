@@ -11,7 +11,7 @@ from . import chart
 from .chart import Chart
 from .cluster import adoption, helm_release, owner, trees
 from .cluster.api import Api
-from .cluster.errors import ProcedureError
+from .cluster.errors import ApiError, ProcedureError
 from .cluster.helm import Helm
 from .cluster.helm_release import HelmRelease
 from .cluster.owner import Owner
@@ -73,7 +73,13 @@ def find(
         return None
     revisions = list(helm_release.newest_first(api, settings.namespace, settings.release_name))
     runs = next((its for its in revisions if its.status == "deployed"), revisions[0] if revisions else None)
-    recorded = owner.read(api) if before or kept is not None else None
+    recorded = _recorded(api) if before or kept is not None else None
+    if recorded and recorded.release != name:
+        raise ProcedureError(
+            f"namespace, releaseName: this program has taken over the Helm release {recorded.release} on this cluster, "
+            f"and {name} is another one. Nothing was changed. Write {recorded.release}'s, or `pulumi destroy` first, "
+            "which gives its owner his values back."
+        )
     its = recorded or adoption.found(name, revisions)
     if runs is None or its is None:
         if not before and kept is None:
@@ -85,6 +91,18 @@ def find(
     its, his = adoption.since(its, revisions, ours(its.values))
     known = bool(before) or kept is not None
     return Adopted(its, his if recorded else [], runs, new=not known, lost=known and recorded is None)
+
+
+def _recorded(api: Api) -> Owner | None:
+    try:
+        return owner.read(api)
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        raise ProcedureError(
+            f"The values of the release's owner lie in Secret {owner.LOCATION}, and these credentials may not get it. "
+            "Nothing was changed. Have them given that right."
+        ) from None
 
 
 def demand_version(adopted: Adopted, its_chart: Chart) -> None:

@@ -34,6 +34,7 @@ from .cluster import (
     record,
     rights,
     scheduling,
+    taking_over,
 )
 from .cluster.address import ApiServerAddress
 from .cluster.api import Api
@@ -254,6 +255,9 @@ class _Look:
         ended = self.record.done == settings.mode if self.record else self.release is not None
         self.steady = self.begun and ended
         self.then = _settings_then(before)
+        self.unfinished = (
+            helm_release.unfinished(api, settings.namespace, settings.release_name) if self.release else None
+        )
         self.skipped: list[str] = []
         self.contested: Refusal | None = None
         self.adopted = adopting.find(
@@ -289,6 +293,8 @@ class _Look:
         self._rolling_back_says_no()
         its_address = self._address()
         own = own_values(self.settings, its_address.host, its_address.port, self.owners)
+        if self.unfinished:
+            self._helm_at_work_says_no(self.unfinished, own)
         if self.adopted:
             self._adoption_says_no(self.adopted, own, its_address)
         wrong = self._drift() if self.begun else drift.NOTHING
@@ -300,7 +306,8 @@ class _Look:
             mark = drift.mark_of(["a run was stopped"], mark)
             wrong = replace(wrong, findings=())
         if not self.preview and (wrong.findings or not self.steady or not self.reads_agents):
-            rights.demand(self.api, rights.reading(self.settings.namespace) + rights.changing(self.settings.namespace))
+            wanted = rights.reading(self.settings.namespace) + rights.changing(self.settings.namespace)
+            rights.demand(self.api, wanted + (rights.adopting() if self.adopted else []))
         fresh = not any(d["metadata"]["name"] == agents.DAEMONSET for d in self.daemonsets)
         return Found(
             cluster=self.cluster,
@@ -480,6 +487,15 @@ class _Look:
                 "changed. Or write onFailure: keep, and a switch-over that fails stops there."
             ) from None
 
+    def _helm_at_work_says_no(self, unfinished: helm_release.Unfinished, own: Mapping[str, Any]) -> None:
+        wanted: list[Mapping[str, Any]] = [merged(self.said, own)]
+        if set_then := self.before.get("own"):
+            wanted.append(merged(self.owners or {}, merged(self.before.get("values") or {}, set_then)))
+        if self.adopted and not self.adopted.new:
+            wanted += taking_over.rolled_back_to(self.api, self.settings.namespace, self.settings.release_name)
+        if not helm_release.begun_by_us(unfinished, self.adopted is not None, wanted):
+            helm_release.demand_idle(unfinished)
+
     def _adoption_says_no(self, adopted: Adopted, own: Mapping[str, Any], its_address: ApiServerAddress) -> None:
         adopting.demand_version(adopted, self.chart)
         ours = merged(self.settings.values, own)
@@ -553,11 +569,9 @@ class _Look:
             first.append(notes.again(failed))
         elif self.begun:
             first.append("the last run in this mode was stopped before its end: this one goes on from there")
-        if self.release and self.release.status.startswith("pending-"):
+        if self.unfinished:
             first.append(
-                f"the Helm release is {self.release.status} (revision {self.release.revision}): a run was cut "
-                "off. This one "
-                "marks that revision failed, so that Helm goes on"
+                f"{self.unfinished}: a run was cut off. This one marks that revision failed, so that Helm goes on"
             )
         return first + self._what_will_happen(its_address, fresh)
 

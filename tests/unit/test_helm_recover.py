@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import time
 from typing import Any
 
 import pytest
 
 from kube_proxy_replacement.cluster import helm_release
-from kube_proxy_replacement.cluster.errors import ApiError
+from kube_proxy_replacement.cluster.errors import ApiError, ProcedureError
 
 from .fakes import FakeApi
 from .test_helm_release import secret
@@ -31,7 +32,7 @@ def recover(api: FakeApi, namespace: str = "kube-system", name: str = "cilium") 
     return said
 
 
-@pytest.mark.parametrize("status", ["pending-install", "pending-upgrade", "pending-rollback"])
+@pytest.mark.parametrize("status", ["pending-install", "pending-upgrade", "pending-rollback", "uninstalling"])
 def test_a_pending_revision_is_marked_failed_in_label_and_payload(status: str) -> None:
     api = FakeApi().put(secret(1, "deployed"), secret(2, status))
     recover(api)
@@ -103,7 +104,7 @@ def test_it_says_its_kind_though_a_list_s_items_do_not() -> None:
     assert (api.bodies[0][2]["apiVersion"], api.bodies[0][2]["kind"]) == ("v1", "Secret")
 
 
-@pytest.mark.parametrize("status", ["deployed", "failed", "superseded", "uninstalling", "uninstalled"])
+@pytest.mark.parametrize("status", ["deployed", "failed", "superseded", "uninstalled"])
 def test_any_other_is_left_alone(status: str) -> None:
     api = FakeApi().put(secret(1, status))
     assert recover(api) == []
@@ -133,3 +134,51 @@ def test_it_is_told() -> None:
     assert "kube-system/cilium" in said
     assert "pending-install" in said
     assert "marked failed" in said
+
+
+class TestSomebodyElses:
+    """Helm's own program on a release of ours, or on an adopted one with other values than we give it."""
+
+    @staticmethod
+    def begun(status: str, minutes: float, *, by: str = "Helm", values: dict[str, Any] | None = None) -> FakeApi:
+        body = secret(2, status, values=values)
+        key = "modifiedAt" if status == "uninstalling" else "createdAt"
+        body["metadata"]["labels"][key] = str(int(time.time() - 60 * minutes))
+        body["metadata"]["managedFields"] = [{"manager": by, "time": "2026-11-23T12:00:00Z"}]
+        return FakeApi().put(secret(1), body)
+
+    @pytest.mark.parametrize("status", ["pending-install", "pending-upgrade", "uninstalling"])
+    def test_it_is_left_to_whoever_is_at_work_on_it(self, status: str) -> None:
+        api = self.begun(status, 9)
+        with pytest.raises(
+            ProcedureError, match=rf"{status} \(revision 2\) since 2\d+-.* by Helm.*Nothing was changed"
+        ):
+            recover(api)
+        assert api.changes() == []
+
+    @pytest.mark.parametrize("status", ["pending-install", "pending-upgrade", "uninstalling"])
+    def test_one_that_was_begun_long_ago_is_recovered(self, status: str) -> None:
+        api = self.begun(status, 11)
+        assert recover(api)
+        assert api.objects[SECOND]["metadata"]["labels"]["status"] == "failed"
+
+    def test_what_pulumis_plugin_has_begun_is_a_dead_run_of_ours(self) -> None:
+        assert recover(self.begun("pending-upgrade", 0, by="pulumi-kubernetes"))
+
+    def test_a_rollback_of_a_release_of_ours_is_ours(self) -> None:
+        assert recover(self.begun("pending-rollback", 0))
+
+    def test_an_adopted_one_is_ours_where_it_is_given_what_we_give_it(self) -> None:
+        ours = {"kubeProxyReplacement": "true", "operator": {"affinity": None}}
+        for values, is_ours in ((ours, True), ({"operator": {"affinity": None}}, False)):
+            api, said = self.begun("pending-upgrade", 0, values=values), list[str]()
+            try:
+                helm_release.recover(api, "kube-system", "cilium", said.append, adopted=True, wanted=[ours])
+            except ProcedureError:
+                assert not is_ours
+            assert bool(said) is is_ours
+
+    def test_a_rollback_of_an_adopted_one_may_be_its_owners(self) -> None:
+        api = self.begun("pending-rollback", 0, by="pulumi-kubernetes")
+        with pytest.raises(ProcedureError, match="somebody else"):
+            helm_release.recover(api, "kube-system", "cilium", lambda _: None, adopted=True)

@@ -44,13 +44,14 @@ def secret(
     version: str = "1.18.6",
     config: dict[str, str] | None = CONFIG,
     values: dict[str, Any] | None = None,
+    chart: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A revision as Helm keeps it: base64 of gzip of JSON, in a Secret's own base64."""
     content = {
         "name": name,
         "version": revision,
         "info": {"status": status},
-        "chart": {"metadata": {"name": "cilium", "version": version}},
+        "chart": chart or {"metadata": {"name": "cilium", "version": version}},
         "manifest": manifest(config),
         "config": values or {},
     }

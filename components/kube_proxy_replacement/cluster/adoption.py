@@ -7,7 +7,7 @@ a later one, made by somebody else, has otherwise than ours, is its owner's, but
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from . import trees
 from .helm_release import HelmRelease
 from .owner import Owner
 from .told import PUT_BACK
-from .trees import Change
+from .trees import Change, Path
 
 _ROLLBACK = re.compile(r"Rollback to (\d+)")
 """How Helm describes a revision that `helm rollback` made (helm.sh/helm/v3 pkg/action/rollback.go)."""
@@ -28,14 +28,13 @@ def found(release: str, revisions: Iterable[HelmRelease]) -> Owner | None:
         release: `NAMESPACE/NAME`; revisions: newest first.
 
     A revision that failed, or isn't done, isn't what he has: Helm itself goes on from the last one that was deployed.
-    Ours are among them only where the record was lost: then what was there before the first of them is his.
+    Ours are among them where he has had it back from us before, and is taken over once more: then his are those since.
+    Or the record was lost: then his are those before ours.
     """
     every = list(revisions)
-    if every and every[0].description == PUT_BACK:
-        his = every[:1]
-    else:
-        first = min((its.revision for its in every if its.ours), default=None)
-        his = [its for its in every if first is None or its.revision < first]
+    back = max((its.revision for its in every if its.description == PUT_BACK), default=0)
+    ours = [its.revision for its in every if its.ours and its.revision > back]
+    his = [its for its in every if back <= its.revision < min(ours, default=its.revision + 1)]
     chosen = next((its for its in his if its.status in ("deployed", "superseded")), his[0] if his else None)
     return Owner(release, chosen.version, chosen.revision, chosen.values) if chosen else None
 
@@ -62,8 +61,17 @@ def since(owner: Owner, revisions: Iterable[HelmRelease], ours: Mapping[str, Any
     if base is None or _older(every, owner, runs):
         base = trees.merged(owner.values, ours)
     set_by_us = {change.path for change in trees.changes(owner.values, base)} | set(trees.leaves(ours))
-    his = [its for its in trees.changes(base, runs.values) if not trees.touches(its.path, set_by_us)]
+    his = [its for each in trees.changes(base, runs.values) for its in _beside(each, set_by_us)]
     return replace(owner, values=trees.changed(owner.values, his), revision=runs.revision, version=runs.version), his
+
+
+def _beside(change: Change, set_by_us: Collection[Path]) -> Iterator[Change]:
+    """What of a change doesn't touch what this program sets."""
+    if not trees.touches(change.path, set_by_us):
+        yield change
+    elif isinstance(change.before, Mapping) and isinstance(change.after, Mapping):  # one of them is empty
+        for its in trees.changes(change.before, change.after):
+            yield from _beside(replace(its, path=(*change.path, *its.path)), set_by_us)
 
 
 def _until_deployed(revisions: Iterator[HelmRelease]) -> Iterator[HelmRelease]:

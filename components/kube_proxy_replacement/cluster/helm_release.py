@@ -5,14 +5,20 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import yaml
 
+from . import trees
 from .api import Api, Object
+from .errors import ProcedureError
 from .told import OURS
+
+_AT_WORK = timedelta(minutes=10)
+"""For so long somebody else's Helm is taken to be at work: twice the limit that Helm sets itself by default."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -74,30 +80,125 @@ def newest_and_beside(api: Api, namespace: str, name: str) -> tuple[HelmRelease 
     return _parsed(secrets[0]), beside
 
 
-def recover(api: Api, namespace: str, name: str, say: Callable[[str], None]) -> None:
-    """Marks a revision failed that a killed run left pending: Helm refuses any other work on the release until then.
+@dataclass(frozen=True)
+class Unfinished:
+    """A revision that Helm has begun to install, to upgrade to, to roll back to or to uninstall, and not ended.
 
-    The next upgrade starts from the last deployed revision, or, where the first install was cut off, from the failed
-    one itself (helm.sh/helm/v3 pkg/action/upgrade.go, prepareUpgrade). A rollback would be wrong in the middle of a
-    switch-over: it takes the agents back while kube-proxy is gone. Called for this program's own release only, in a run
-    that holds the stack's lock.
+    Attributes:
+        release: `NAMESPACE/NAME`; revision (int); status («pending-…» or «uninstalling»).
+        since: when Helm began, by its own clock; by: the program that wrote it, "" where nobody has noted that.
+        values: the Helm values that it is given.
+    """
+
+    release: str
+    revision: int
+    status: str
+    since: datetime
+    by: str
+    values: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return (
+            f"Helm release {self.release} is {self.status} (revision {self.revision}) since {_shown(self.since)}"
+            f"{f', by {self.by}' if self.by else ''}"
+        )
+
+
+def unfinished(api: Api, namespace: str, name: str) -> Unfinished | None:
+    """What Helm is at work on, or was when it was killed: that can't be told apart."""
+    newest = _newest(api, namespace, name)
+    return _unfinished(newest) if newest is not None and _is_unfinished(newest) else None
+
+
+def begun_by_us(its: Unfinished, adopted: bool, wanted: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether it is a run of this program that has begun it, and no longer goes on: this one holds the lock.
+
+    Args:
+        adopted: the release is its owner's. One of our own is upgraded by Pulumi's plugin, by Helm's own program only
+            rolled back; an adopted one by Helm's, and then its values are one of
+        wanted: those that this program gives it.
+    """
+    if adopted:
+        return any(trees.same(its.values, values) for values in wanted)
+    return its.status == "pending-rollback" or its.by.lower() != "helm"
+
+
+def demand_idle(its: Unfinished) -> None:
+    """Raises ProcedureError while somebody else's Helm may still be at work on the release."""
+    over = its.since + _AT_WORK
+    if datetime.now(UTC) < over:
+        raise ProcedureError(
+            f"{its}: somebody else is at work on it. Nothing was changed. Wait until that is done. Where that Helm was "
+            f"killed, it is recovered from {_shown(over)} on ({_AT_WORK.seconds // 60} minutes; Helm's own default "
+            "limit is 5): run again then."
+        )
+
+
+def recover(
+    api: Api,
+    namespace: str,
+    name: str,
+    say: Callable[[str], None],
+    *,
+    adopted: bool = False,
+    wanted: Iterable[Mapping[str, Any]] = (),
+) -> None:
+    """Marks a revision failed that a killed run left unfinished: Helm refuses any other work on the release until then.
+
+    The next upgrade starts from the last deployed revision, or, where there is none (a first install, or an uninstall,
+    was cut off), from the failed one itself, and makes what is missing (helm.sh/helm/v3 pkg/action/upgrade.go,
+    prepareUpgrade). A rollback would be wrong in the middle of a switch-over: it takes the agents back while kube-proxy
+    is gone. Called in a run that holds the lock on the cluster; see `begun_by_us` for the arguments. Raises
+    ProcedureError where somebody else's Helm may be at work.
     """
     newest = _newest(api, namespace, name)
-    if newest is None or not newest["metadata"]["labels"].get("status", "").startswith("pending-"):
+    if newest is None or not _is_unfinished(newest):
         return
-    was = newest["metadata"]["labels"]["status"]
+    its = _unfinished(newest)
+    if not begun_by_us(its, adopted, wanted):
+        demand_idle(its)
     content = _decoded(newest)
-    content["info"] |= {"status": "failed", "description": f"{was} was cut off; marked by kube-proxy-replacement"}
+    content["info"] |= {
+        "status": "failed",
+        "description": f"{its.status} was cut off; marked by kube-proxy-replacement",
+    }
     newest["metadata"]["labels"]["status"] = "failed"
     newest["data"]["release"] = _encoded(content)
     # replaced with its resourceVersion: where Helm is at work after all, the API server says so
     body = {"apiVersion": "v1", "kind": "Secret", **newest}
     api.replace(f"/api/v1/namespaces/{namespace}/secrets/{newest['metadata']['name']}", body)
     say(
-        f"Helm release {namespace}/{name}: a run that was cut off left it {was}; that revision is marked failed, "
-        "and the next "
-        "upgrade goes on from there"
+        f"Helm release {namespace}/{name}: a run that was cut off left it {its.status}; that revision is marked "
+        "failed, and the next upgrade goes on from there"
     )
+
+
+def _is_unfinished(secret: Object) -> bool:
+    status = secret["metadata"]["labels"].get("status", "")
+    return bool(status.startswith("pending-") or status == "uninstalling")
+
+
+def _unfinished(secret: Object) -> Unfinished:
+    metadata = secret["metadata"]
+    labels: dict[str, str] = metadata["labels"]
+    writers: list[Object] = metadata.get("managedFields") or []
+    seconds = labels.get("modifiedAt") or labels.get("createdAt")
+    if seconds and seconds.isdigit():
+        since = datetime.fromtimestamp(int(seconds), UTC)
+    else:
+        since = datetime.fromisoformat(metadata.get("creationTimestamp") or "1970-01-01T00:00:00Z")
+    return Unfinished(
+        release=f"{metadata['namespace']}/{labels['name']}",
+        revision=int(labels["version"]),
+        status=labels["status"],
+        since=since,
+        by=str(max(writers, key=lambda entry: str(entry.get("time", "")))["manager"]) if writers else "",
+        values=_decoded(secret).get("config") or {},
+    )
+
+
+def _shown(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def exists(api: Api, namespace: str, name: str) -> bool:

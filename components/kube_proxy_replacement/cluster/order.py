@@ -60,7 +60,7 @@ def daemonset(api: Api, order: Order, say: Say) -> None:
 
 def _daemonset(api: Api, order: Order, say: Say) -> None:
     taking_over.begin(api, order, say)
-    helm_release.recover(api, order.namespace, order.release, say)
+    taking_over.recover(api, order, say)
     if order.mode == "coexist":
         _restored(api, order, say)
         return

@@ -74,7 +74,7 @@ def write(api: Api, owner: Owner) -> None:
     except ApiError as error:
         if error.reason != "AlreadyExists":
             raise
-        api.merge(_PATH, {"data": data})
+        api.replace(_PATH, body)
     written = api.get(_PATH).get("data") or {}
     if {key: written.get(key) for key in data} != data:
         raise ProcedureError(

@@ -89,6 +89,12 @@ def changing(namespace: str) -> list[Right]:
     ]
 
 
+def adopting() -> list[Right]:
+    """What an adopted release takes besides: the Secret with its owner's values."""
+    named = (Right(verb, "", "secrets", _OWN, record.NAME) for verb in ("get", "update", "delete"))
+    return [Right("create", "", "secrets", _OWN), *named]
+
+
 def installing(manifest: Iterable[Mapping[str, Any]], namespace: str) -> list[Right]:
     """What Helm does with each of the chart's objects: get, create, patch, delete."""
     found = set()

@@ -7,13 +7,14 @@ each one in a map), and would stand in the open in its state and in `preview --d
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from . import adoption, helm_chart, helm_release, nodes, owner, record, rollout, trees
 from .api import Api
-from .errors import ProcedureError
+from .errors import LockError, ProcedureError
 from .helm import Helm
 from .helm_release import HelmRelease
 from .owner import Owner
@@ -45,6 +46,25 @@ def begin(api: Api, order: Order, say: Say) -> None:
         record.write(api, replace(kept, adopted=True))
 
 
+def recover(api: Api, order: Order, say: Say, *, leaves: bool = False) -> None:
+    """A release that was left unfinished is recovered, where nobody else is at work on it.
+
+    Args:
+        leaves: in `destroy`, where this program gives it its owner's values alone.
+    """
+    wanted: list[Mapping[str, Any]] = []
+    if order.adopted and (kept := owner.read(api)):
+        wanted = [trees.merged(kept.values, order.values), *([kept.values] if leaves else [])]
+        wanted += rolled_back_to(api, order.namespace, order.release)
+    helm_release.recover(api, order.namespace, order.release, say, adopted=order.adopted, wanted=wanted)
+
+
+def rolled_back_to(api: Api, namespace: str, name: str) -> list[Mapping[str, Any]]:
+    """The values to which a run of this program rolls an adopted release back, where its switch-over fails."""
+    _, beside = helm_release.newest_and_beside(api, namespace, name)
+    return [beside.values] if beside else []
+
+
 def upgrade(api: Api, order: Order, chart: Path, version: str, say: Say) -> None:
     """Gives the release the chart and the owner's values under ours.
 
@@ -66,15 +86,24 @@ def upgrade(api: Api, order: Order, chart: Path, version: str, say: Say) -> None
 
 def put_back(api: Api, order: Order, say: Say) -> None:
     """The owner's values alone, at the version that runs, and agents that run with them; kube-proxy routes by then."""
-    helm_release.recover(api, order.namespace, order.release, say)
+    recover(api, order, say, leaves=True)
     his, runs = _now(api, order, say)
     if runs is None:
         say(f"Helm release {_name(order)} is gone: there is nothing to put its owner's values back into")
         return
     if not trees.same(runs.values, his.values):
-        with tempfile.TemporaryDirectory(prefix="kube-proxy-replacement-") as folder:
-            chart = helm_chart.unpack(runs.chart, Path(folder))
-            _helm(api, order, chart, his.values, PUT_BACK)
+        try:
+            with tempfile.TemporaryDirectory(prefix="kube-proxy-replacement-") as folder:
+                chart = helm_chart.unpack(runs.chart, Path(folder))
+                _helm(api, order, chart, his.values, PUT_BACK)
+        except LockError:
+            raise
+        except ProcedureError as error:
+            raise ProcedureError(
+                f"The Helm release {_name(order)} couldn't be given its owner's values back: {error.what}",
+                f"It is still installed, with this program's on top of his; his lie in Secret {owner.LOCATION}. Mend "
+                "that, then run the same command again.",
+            ) from None
         say(f"Helm release {_name(order)} has its owner's values again, those of revision {his.revision}")
         runs = next(helm_release.newest_first(api, order.namespace, order.release))
     ready = nodes.read(api).ready

@@ -116,9 +116,10 @@ def _put(tree: Mapping[str, Any], path: Path, value: Any) -> dict[str, Any]:
     if rest:
         below = result.get(key)
         inner = _put(below if isinstance(below, Mapping) else {}, rest, value)
-        if value is ABSENT and not inner and key not in tree:
-            return result
-        result[key] = inner
+        if value is ABSENT and not inner:
+            result.pop(key, None)  # the map came with it, and goes with it
+        else:
+            result[key] = inner
     elif value is ABSENT:
         result.pop(key, None)
     else:
