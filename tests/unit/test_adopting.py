@@ -73,7 +73,7 @@ class TestWhose:
         world.keep()
         found = look()
         assert (found.owner, found.own) == ("", {})
-        assert "adopted" not in found.as_inputs()
+        assert not found.as_inputs().get("adopted")
 
     def test_what_the_state_says_is_never_changed_by_what_is_there(self, world: World, look: Look) -> None:
         owned(world)
