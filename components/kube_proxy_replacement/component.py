@@ -410,7 +410,7 @@ def _on_top(told: Mapping[str, Any], found: Found) -> pulumi.Output[str]:
     """JSON of what an adopted release is given on top of its owner's values; "" for one of our own."""
 
     def on_top(its: dict[str, Any]) -> str:
-        if its["own"] is None:
+        if not its["own"]:
             return ""
         return json.dumps(merged(settings.whole(its["values"] or {}), settings.whole(its["own"])), sort_keys=True)
 

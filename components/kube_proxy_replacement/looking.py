@@ -112,8 +112,10 @@ class Found:
             "restart": self.restart,
             "backedUp": self.backed_up,
             "notes": self.notes,
-            # not said of a release of our own: what an earlier version of this program recorded is the same then
-            **({"adopted": True, "owner": self.owner, "own": self.own} if self.owner else {}),
+            # said of a release of our own too: an output that the state lacks is unknown in a preview
+            "adopted": bool(self.owner),
+            "owner": self.owner,
+            "own": self.own,
         }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from kube_proxy_replacement import found as found_resource
 from kube_proxy_replacement import looking
 from kube_proxy_replacement.cluster import drift, ipvs, kube_proxy, kubeadm, lease, nodes, record
 from kube_proxy_replacement.cluster.api import Api
@@ -915,6 +916,8 @@ def test_what_was_found_is_recorded_under_the_inputs_names(look: Look) -> None:
     found = look()
     inputs = found.as_inputs()
     assert set(AT_FIRST) - {"mode"} <= set(inputs)
+    # an output that the state lacks is unknown in a preview, and what is made of it would show as a change
+    assert set(found_resource.Found.__annotations__) - {"run", "changing"} <= set(inputs)
     assert (inputs["apiServer"], inputs["podAddresses"]) == (found.api_server, found.pod_addresses)
 
 
