@@ -475,7 +475,8 @@ class _Look:
 
     def _rolling_back_says_no(self) -> None:
         """Helm's program rolls the release back where a switch-over fails: the time to miss it is now."""
-        switches = self.settings.mode == "replace" and not self.steady and self.proxy.daemonset is not None
+        switched = self.record is not None and self.record.done == "replace"
+        switches = self.settings.mode == "replace" and self.had_kube_proxy and not (self.steady or switched)
         if not switches or self.release is None or self.settings.on_failure == "keep":
             return
         _, beside = helm_release.newest_and_beside(self.api, self.settings.namespace, self.settings.release_name)

@@ -15,6 +15,7 @@ from kube_proxy_replacement.cluster.nodes import Node
 from kube_proxy_replacement.cluster.record import Record, bare
 
 from .fakes import Clock, FakeApi, agent_answers, agent_pod, kubeadm_objects, sample, service
+from .fakes import node as a_node
 
 PODS = "/api/v1/namespaces/kube-system/pods"
 NODES = [Node(name, f"uid-of-{name}", True, {}, ()) for name in ("n1", "n2", "n3")]
@@ -374,3 +375,11 @@ class TestIpvs:
             world.clean(self.old(mode))
         assert "n2" not in world.pods()
         assert world.uncleaned == left
+
+
+def test_a_node_that_went_away_meanwhile_fails_nothing_and_is_not_taken_for_cleaned(world: World) -> None:
+    world.put(*(a_node(name, ready=name != "n3") for name in ("n1", "n2", "n3")))
+    world.status = {"n3": FAILED}
+    world.clean(backup())
+    assert world.uncleaned == {"uid-of-n3"}
+    assert [said for said in world.said if said.startswith("n3 isn't Ready any more")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,14 @@ def given(mode: str, *, kept: bool = True) -> dict[str, Any]:
     said = {} if kept else {"keepConnections": False}
     address = AT_FIRST["apiServer"]
     return helm_values(parse({"mode": mode, **said}), address["host"], address["port"], AT_FIRST["podAddresses"])
+
+
+@pytest.fixture
+def no_helm(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find() -> None:
+        raise ProcedureError("The program `helm` isn't on the PATH. Install it.")
+
+    monkeypatch.setattr(looking.Helm, "find", find)
 
 
 class World(FakeApi):
@@ -542,6 +551,32 @@ class TestFirstRun:
         assert any("switch-back on 2 nodes" in note for note in back.notes)
         assert (back.mark, back.findings) == ("m1", [])
 
+    def test_helm_is_missed_before_a_switch_over_that_may_have_to_be_rolled_back(
+        self, world: World, look: Look, no_helm: None
+    ) -> None:
+        world.ran("coexist")
+        said = refused(lambda: look("replace", before("coexist")))
+        assert "`helm` isn't on the PATH" in said
+        assert "onFailure: keep" in said
+
+    def test_helm_is_missed_where_an_earlier_run_has_removed_kube_proxy_already(
+        self, world: World, look: Look, no_helm: None
+    ) -> None:
+        world.ran("coexist")
+        for path in (kube_proxy.DAEMONSET, kube_proxy.CONFIGMAP):
+            del world.objects[path]
+        assert "`helm` isn't on the PATH" in refused(lambda: look("replace", before("replace")))
+
+    def test_helm_is_not_missed_where_nothing_would_be_rolled_back(
+        self, world: World, look: Look, no_helm: None
+    ) -> None:
+        look("replace")  # there is no release yet
+        world.ran("coexist")
+        look("coexist", before("coexist"))
+        look("replace", before("coexist"), onFailure="keep")
+        world.ran("replace")
+        look("replace", before("replace"))
+
     def test_agents_are_not_read_before_a_run_of_this_mode(self, world: World, look: Look) -> None:
         world.ran("coexist")
         look("replace", before("coexist"))
@@ -657,6 +692,32 @@ class TestTheLock:
         lease.give_up(world, self.THEIRS)
         world.calls.clear()
         assert not any("run" in note and "lock" in note for note in look().notes)
+
+
+class TestFailed:
+    FAILED = record.Failed("2026-11-23T14:00:00Z", "replace", "node n2: no such image", rolled_back=True)
+
+    def notes(self, world: World, look: Look, failed: record.Failed) -> str:
+        world.ran("coexist")
+        kept = record.read(world)
+        assert kept is not None
+        record.write(world, replace(kept, done="", failed=failed))
+        world.calls.clear()
+        return " ".join(look("replace", before("replace")).notes)
+
+    def test_why_and_that_it_was_rolled_back_and_what_is_tried_again(self, world: World, look: Look) -> None:
+        said = self.notes(world, look, self.FAILED)
+        assert "failed, 2026-11-23T14:00:00Z: node n2: no such image" in said
+        assert "It was rolled back" in said
+        assert "switch-over on 2 nodes" in said
+
+    def test_one_that_was_kept_goes_on(self, world: World, look: Look) -> None:
+        said = self.notes(world, look, replace(self.FAILED, rolled_back=False))
+        assert "All was left as it was then; this run goes on from there" in said
+        assert "rolled back" not in said
+
+    def test_one_in_the_other_mode_is_of_no_interest(self, world: World, look: Look) -> None:
+        assert "no such image" not in self.notes(world, look, replace(self.FAILED, mode="coexist"))
 
 
 class TestStopped:

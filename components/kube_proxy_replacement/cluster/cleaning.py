@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from . import agents, ipvs, kube_proxy, node_pods, record
+from . import nodes as known_nodes
 from .agents import Agent
 from .api import Api, Object
 from .errors import ProcedureError
@@ -62,22 +63,26 @@ def clean(
         say=say,
     )
     left = agents.leftover_rules(api, namespace, [switched[node.name] for node in todo])
-    failed: list[str] = []
+    failed: dict[str, str] = {}
     cleaned: set[str] = set()
     for node in todo:
         reason = _reason(backup, plans[node.name], outcomes.get(node.name), left[node.name])
         if not reason and plans[node.name].modules:
             reason = ipvs.finish(api, namespace, switched[node.name])
         if reason:
-            failed.append(f"{node.name}: {reason}")
+            failed[node.name] = reason
         else:
             cleaned.add(node.uid)
             say(f"{node.name}: cleaned, no leftover rules")
     backup = record.write(api, replace(backup, uncleaned=backup.uncleaned - cleaned))
+    ready = {node.name for node in known_nodes.read(api).ready} if failed else set()
+    for name in sorted(failed.keys() - ready) if ready else ():
+        say(f"{name} isn't Ready any more: the first `pulumi up` after it is back cleans it")
+        del failed[name]
     if failed:
         raise ProcedureError(
             f"Leftover rules are still on {len(failed)} of {len(todo)} nodes, where Cilium routes Services:\n  "
-            + "\n  ".join(failed[:20])
+            + "\n  ".join(f"{name}: {reason}" for name, reason in [*failed.items()][:20])
             + "\nThe next `pulumi up` tries these nodes again."
         )
     return backup

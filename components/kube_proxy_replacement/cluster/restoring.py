@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 
-from . import agents, ipvs, kube_proxy, kubeadm, record, removal, rules, scheduling, waiting
+from . import agents, ipvs, kube_proxy, kubeadm, last_words, record, removal, rules, scheduling, waiting
 from .api import Api, Object
 from .awaited import Awaited
 from .errors import ProcedureError
@@ -82,12 +82,14 @@ def wait_until_routing(
     wanted: list[Node] = []
     routing: set[str] = set()
     reasons: dict[str, str] = {}
+    pods: dict[str, Object] = {}
 
     def look() -> Standing:
         now = awaited.look()
         elsewhere = scheduling.left_out(template, now)
         wanted[:] = [node for node in now if node.name not in elsewhere]
-        pods = {pod["spec"].get("nodeName"): pod for pod in removal.pods(api, found.daemonset)}
+        pods.clear()
+        pods.update({pod["spec"].get("nodeName", ""): pod for pod in removal.pods(api, found.daemonset)})
         expected = ServiceTable.read(api).ready_endpoints()
         left = [node.name for node in wanted if node.name not in routing]
         held = _virtual_servers(api, namespace, left) if mode == "ipvs" else {}
@@ -106,10 +108,23 @@ def wait_until_routing(
     if not waiting.until(look, patience=patience, say=say):
         raise ProcedureError(
             "kube-proxy is there, but doesn't route on:\n  "
-            + "\n  ".join(f"{n.name}: {reasons.get(n.name)}" for n in wanted if n.name not in routing)
-            + "\nCilium was not touched and goes on routing Services. Look at kube-proxy's pods on these nodes "
-            "(kubectl -n kube-system logs -l k8s-app=kube-proxy), then run again."
+            + "\n  ".join(
+                f"{n.name}: {_in_full(api, pods.get(n.name), reasons[n.name])}"
+                for n in wanted
+                if n.name in reasons
+                if n.name not in routing
+            ),
+            "Cilium was not touched and goes on routing Services. Look at kube-proxy's pods on these nodes "
+            "(kubectl -n kube-system logs -l k8s-app=kube-proxy), then run again.",
         )
+
+
+def _in_full(api: Api, pod: Object | None, reason: str) -> str:
+    """With its container's last words, where its pod doesn't run."""
+    if pod is None or is_ready(pod):
+        return reason
+    name = pod["metadata"]["name"]
+    return f"its pod {name} isn't running: {last_words.of(api, kube_proxy.NAMESPACE, name) or _state(pod)}"
 
 
 def _create(api: Api, kind: str, body: Object, say: Callable[[str], None]) -> None:
