@@ -26,7 +26,8 @@ from typing import IO, Any, Final
 
 import yaml
 
-from local.cluster import EmbeddedCluster
+from local.cluster import EmbeddedCluster, objects
+from local.cluster.certificates import Pki
 from local.toolchain import Toolchain
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
@@ -447,6 +448,14 @@ class Cluster:
     @property
     def kubeconfig(self) -> Path:
         return self._embedded.kubeconfig
+
+    def pki(self) -> Pki:
+        return self._embedded.pki()
+
+    def join(self, number: int) -> None:
+        """One more node comes, as its kubelet registers it."""
+        its = self.get(f"/api/v1/nodes/{self.node_names[0]}")["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
+        self._embedded.api().create(objects.node(number, its))
 
     @property
     def host(self) -> str:

@@ -20,6 +20,8 @@ const (
 	crashBackoff = 2 * time.Second        // times the number of crashes, up to five
 )
 
+const imagePoll = 400 * time.Millisecond // between two tries to pull an image
+
 const (
 	agentContainer  = "cilium-agent"
 	configContainer = "config" // the init container that first talks to the API server
@@ -34,7 +36,8 @@ type agentRecord struct {
 	stuck     bool
 	crashes   int
 	crashedAt time.Time
-	message   string
+	message   string // "" where its log alone has it
+	crashing  *corev1.Container
 }
 
 func (agentRole) step(ctx context.Context, k *Kubelet, pod *corev1.Pod, r *record, now time.Time) (*corev1.PodStatus, time.Duration) {
@@ -42,13 +45,20 @@ func (agentRole) step(ctx context.Context, k *Kubelet, pod *corev1.Pod, r *recor
 		return k.creating(pod, r), due
 	}
 	own := &r.agent
+	if image := mainContainer(pod).Image; r.startedAt.IsZero() && k.World.MissesImage(r.node, image) {
+		return k.imageMissing(pod, r, image), imagePoll
+	}
 	if r.startedAt.IsZero() {
 		if due := own.nextTry().Sub(now); own.crashes > 0 && due > 0 {
 			return k.crashed(pod, r), due
 		}
+		own.crashing = firstToAsk(pod)
 		if message := k.startAgent(pod, r, now); message != "" {
 			own.crashes, own.crashedAt, own.message = own.crashes+1, now, message
-			k.write(r.uid, crashingContainer(pod).Name, message+"\n")
+			k.write(r.uid, own.crashing.Name, message+"\n")
+			if own.crashing.Name == agentContainer {
+				own.message = "" // a container that leaves nothing in its status
+			}
 			return k.crashed(pod, r), own.nextTry().Sub(now)
 		}
 	}
@@ -86,6 +96,10 @@ func (k *Kubelet) startAgent(pod *corev1.Pod, r *record, now time.Time) (message
 		config = last
 	}
 	node := k.World.Node(r.node)
+	if last := k.World.CrashLog(r.node); last != "" && (&agent.Agent{Config: config}).Replacing() {
+		r.agent.crashing = mainContainer(pod)
+		return "level=info msg=\"Starting\"\n" + last
+	}
 	started := &agent.Agent{
 		Node: r.node, NodeIP: world.InternalIP(node), PodCIDR: node.Spec.PodCIDR,
 		Version: version(container.Image), Config: config, StartedAt: now,
@@ -111,8 +125,29 @@ func (k *Kubelet) reachable(pod *corev1.Pod, container *corev1.Container) (addre
 	return "10.96.0.1:443", k.Kernels.State(pod.Spec.NodeName, "", "").Routes() || last.Replacing()
 }
 
+// imageMissing is the status of a pod whose agent's image can't be pulled.
+func (k *Kubelet) imageMissing(pod *corev1.Pod, r *record, image string) *corev1.PodStatus {
+	missing := func(c *corev1.Container) corev1.ContainerStatus {
+		status := waiting(c, "ImagePullBackOff")
+		if c.Image != image {
+			return waiting(c, "PodInitializing")
+		}
+		status.State.Waiting.Message = fmt.Sprintf("Back-off pulling image %q: ErrImagePull: failed to pull and unpack image %q: "+
+			"failed to resolve reference %q: %s: not found", image, image, image, image)
+		return status
+	}
+	v := view{phase: corev1.PodPending, initContainer: missing}
+	v.container = func(c *corev1.Container) corev1.ContainerStatus {
+		if len(pod.Spec.InitContainers) > 0 {
+			return waiting(c, "PodInitializing")
+		}
+		return missing(c)
+	}
+	return k.status(pod, r, v)
+}
+
 func (k *Kubelet) crashed(pod *corev1.Pod, r *record) *corev1.PodStatus {
-	own, crashing1 := &r.agent, crashingContainer(pod)
+	own, crashing1 := &r.agent, r.agent.crashing
 	crash := func(c *corev1.Container) corev1.ContainerStatus {
 		return crashing(c, r, own.crashes-1, own.message, own.crashedAt, own.crashedAt)
 	}
@@ -137,8 +172,8 @@ func (k *Kubelet) crashed(pod *corev1.Pod, r *record) *corev1.PodStatus {
 	return k.status(pod, r, v)
 }
 
-// crashingContainer is the one that fails when the API server can't be reached.
-func crashingContainer(pod *corev1.Pod) *corev1.Container {
+// firstToAsk is the container that fails when the API server can't be reached.
+func firstToAsk(pod *corev1.Pod) *corev1.Container {
 	for i := range pod.Spec.InitContainers {
 		if pod.Spec.InitContainers[i].Name == configContainer {
 			return &pod.Spec.InitContainers[i]

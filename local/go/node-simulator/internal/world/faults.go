@@ -28,6 +28,31 @@ const (
 	endpointDelay = "simulator/endpoint-delay"
 )
 
+// Annotations of a node whose value says what, or when.
+const (
+	imageMissing  = "simulator/image-missing"
+	agentsLastLog = "simulator/agent-crashes-replacing"
+)
+
+// MissesImage reports whether the node can't pull the image: its annotation is a part of the image's name.
+func (w *World) MissesImage(node, image string) bool {
+	object := w.Node(node)
+	if object == nil || object.Annotations[imageMissing] == "" {
+		return false
+	}
+	return strings.Contains(image, object.Annotations[imageMissing])
+}
+
+// CrashLog is the last line that an agent on the node logs before it ends, whenever it is to replace kube-proxy; empty:
+// it doesn't end.
+func (w *World) CrashLog(node string) string {
+	object := w.Node(node)
+	if object == nil {
+		return ""
+	}
+	return object.Annotations[agentsLastLog]
+}
+
 // hookDetached is the annotation «POD HOOK» of a node: somebody has taken that agent's program off that hook. The next
 // agent puts its own there when it starts.
 const hookDetached = "simulator/hook-detached"
