@@ -177,7 +177,7 @@ class TestRefusals:
     def test_helm_at_work_on_it(self, world: World, look: Look) -> None:
         owned(world)
         body = secret(4, "pending-upgrade", values=HIS)
-        body["metadata"]["labels"]["createdAt"] = "99999999999"
+        body["metadata"]["creationTimestamp"] = "2999-01-01T00:00:00Z"
         world.put(body)
         said = refused(lambda: look_at(world, look))
         assert "pending-upgrade (revision 4) since" in said

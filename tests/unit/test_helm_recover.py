@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -142,9 +142,11 @@ class TestSomebodyElses:
     @staticmethod
     def begun(status: str, minutes: float, *, by: str = "Helm", values: dict[str, Any] | None = None) -> FakeApi:
         body = secret(2, status, values=values)
-        key = "modifiedAt" if status == "uninstalling" else "createdAt"
-        body["metadata"]["labels"][key] = str(int(time.time() - 60 * minutes))
-        body["metadata"]["managedFields"] = [{"manager": by, "time": "2026-11-23T12:00:00Z"}]
+        then = (datetime.now(UTC) - timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        body["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z" if status == "uninstalling" else then
+        body["metadata"]["managedFields"] = [{"manager": by, "time": then}]
+        # Helm hands these on from the first revision, as seen in its own Secrets
+        body["metadata"]["labels"] |= {"createdAt": "1795443866", "modifiedAt": "1795443866"}
         return FakeApi().put(secret(1), body)
 
     @pytest.mark.parametrize("status", ["pending-install", "pending-upgrade", "uninstalling"])

@@ -86,7 +86,8 @@ class Unfinished:
 
     Attributes:
         release: `NAMESPACE/NAME`; revision (int); status («pending-…» or «uninstalling»).
-        since: when Helm began, by its own clock; by: the program that wrote it, "" where nobody has noted that.
+        since: when Helm last wrote it, by the API server's clock.
+        by: the program that wrote it, "" where nobody has noted that.
         values: the Helm values that it is given.
     """
 
@@ -182,11 +183,9 @@ def _unfinished(secret: Object) -> Unfinished:
     metadata = secret["metadata"]
     labels: dict[str, str] = metadata["labels"]
     writers: list[Object] = metadata.get("managedFields") or []
-    seconds = labels.get("modifiedAt") or labels.get("createdAt")
-    if seconds and seconds.isdigit():
-        since = datetime.fromtimestamp(int(seconds), UTC)
-    else:
-        since = datetime.fromisoformat(metadata.get("creationTimestamp") or "1970-01-01T00:00:00Z")
+    # Helm's own labels (createdAt, modifiedAt) are handed on from revision to revision, and say nothing
+    times = [str(metadata.get("creationTimestamp") or ""), *(str(entry.get("time") or "") for entry in writers)]
+    since = datetime.fromisoformat(max(times) or "1970-01-01T00:00:00Z")
     return Unfinished(
         release=f"{metadata['namespace']}/{labels['name']}",
         revision=int(labels["version"]),
