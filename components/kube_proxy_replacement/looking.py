@@ -453,11 +453,17 @@ class _Look:
             self.contested = no  # only where something would have to be mended it is a fight
         else:
             self._demand(no)
-        if self.release and not self.ours and self.record is not None:
+        if self.release and not self.ours and not self.adopted:
+            what = f"The Helm release {own} (chart {self.release.version}, revision {self.release.revision})"
+            if self.record is not None:
+                raise ProcedureError(
+                    f"{what} isn't this stack's: ConfigMap {record.LOCATION} says that on this cluster this program "
+                    f"works on {self.record.release}. Nothing was changed. Write that one in namespace and releaseName."
+                )
             raise ProcedureError(
-                f"The Helm release {own} (chart {self.release.version}, revision {self.release.revision}) isn't this "
-                f"program's: ConfigMap {record.LOCATION} says that on this cluster it works on {self.record.release}. "
-                "Nothing was changed. Write that one in namespace and releaseName."
+                f"{what} isn't this stack's: this program installed it, for a stack whose record, ConfigMap "
+                f"{record.LOCATION}, was deleted. Nothing was changed. Run `pulumi up` of that stack: it brings the "
+                "record back."
             )
 
     def _demand(self, refusal: Refusal | None) -> None:

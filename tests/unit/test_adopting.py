@@ -12,12 +12,14 @@ from kube_proxy_replacement.cluster import owner
 from kube_proxy_replacement.cluster.errors import ProcedureError
 from kube_proxy_replacement.cluster.helm import Helm
 from kube_proxy_replacement.cluster.owner import Owner
+from kube_proxy_replacement.cluster.told import OURS
 from kube_proxy_replacement.looking import Found
 from kube_proxy_replacement.settings import SettingsError
 
 from .fakes import agent_pod, agents_daemon_set, config_map, namespace
 from .test_helm_release import secret
 from .test_looking import Look, World, before, look, refused, world
+from .test_taking_over import made_with
 
 __all__ = ["look", "world"]
 
@@ -89,6 +91,14 @@ class TestWhose:
         said = refused(lambda: look(before=its))
         assert "kube-system/cilium, which was taken over, is gone" in said
         assert "Secret kube-system/kube-proxy-replacement" in said
+
+    def test_one_that_this_program_installed_and_nobody_has_a_record_of_has_no_owner(
+        self, world: World, look: Look
+    ) -> None:
+        owned(world)
+        body = secret(3, values=HIS)
+        world.put(made_with(body, OURS))
+        assert "isn't this stack's: this program installed it" in refused(lambda: look_at(world, look))
 
     def test_another_release_than_the_one_that_was_taken_over_is_refused(self, world: World, look: Look) -> None:
         its = adopted(world)
