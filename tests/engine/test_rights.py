@@ -20,10 +20,11 @@ from kube_proxy_replacement.cluster.api import Api
 from kube_proxy_replacement.cluster.rights import Right
 from local.cluster import kubeconfig
 from local.cluster.certificates import Pki
+from local.toolchain import Toolchain
 from tests.engine.acts import Act, act
 from tests.engine.conftest import NewStack
 from tests.engine.harness import REPOSITORY, STATUS, STEPS, Cluster, Entry, Object, compared, wait_until
-from tests.engine.test_drift import restarted_agent, told_to_bring_kube_proxy_back
+from tests.engine.test_drift import helm, restarted_agent, rolled_out, told_to_bring_kube_proxy_back
 
 RBAC = "rbac.authorization.k8s.io"
 ENGINEER, REVIEWER = "jane", "joe"
@@ -143,8 +144,10 @@ class Way:
     """What was done, in this order.
 
     Attributes:
-        looks: the reviewer's previews: of a fresh stack, unchanged, with drift, of a change of mode.
-        ups: the engineer's: straight to replace, a repair, back to coexist, destroy.
+        looks: the reviewer's previews: of a fresh stack, unchanged, with drift, of another mode, of what an owner has
+            changed of his adopted Cilium.
+        ups: the engineer's: straight to replace, a repair, back to coexist, destroy; an owner's Cilium taken over, with
+            what he has changed since, and left to him.
         manifest: what the chart rendered.
     """
 
@@ -171,7 +174,14 @@ def engineer(cluster: Cluster, up: Roles, look: Roles, tmp_path_factory: pytest.
 
 
 @pytest.fixture(scope="module")
-def way(cluster: Cluster, engineer: Path, new_stack: NewStack, tmp_path_factory: pytest.TempPathFactory) -> Way:
+def way(
+    cluster: Cluster,
+    toolchain: Toolchain,
+    up: Roles,
+    engineer: Path,
+    new_stack: NewStack,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Way:
     stack = new_stack(cluster, mode="replace", timeoutSeconds=60)
     stack.kubeconfig = engineer
     folder = tmp_path_factory.mktemp("reviewer")
@@ -187,7 +197,21 @@ def way(cluster: Cluster, engineer: Path, new_stack: NewStack, tmp_path_factory:
     looks["mode"] = act(cluster, reviewer, "preview")
     ups["coexist"] = act(cluster, stack, "up")
     ups["destroy"] = act(cluster, stack, "destroy")
+    wait_until("cilium-secrets is gone", lambda: cluster.find("/api/v1/namespaces/cilium-secrets") is None)
+    owners_cilium(cluster, toolchain, "install", "MTU=1400")
+    applied(cluster, up)  # `destroy` took cilium-secrets away, and with it the role in there
+    ups["adopt"] = act(cluster, stack, "up")
+    owners_cilium(cluster, toolchain, "upgrade", "MTU=1450")
+    looks["adopted"] = act(cluster, reviewer, "preview")
+    ups["adopt again"] = act(cluster, stack, "up")
+    ups["leave"] = act(cluster, stack, "destroy")
     return Way(looks, ups, manifest)
+
+
+def owners_cilium(cluster: Cluster, toolchain: Toolchain, verb: str, value: str) -> None:
+    chart, sets = str(toolchain.cilium_chart), ["--set", f"ipam.mode=kubernetes,{value}"]
+    helm(cluster, toolchain, verb, "cilium", chart, "--namespace", "kube-system", *sets)
+    wait_until("the owner's agents are ready", lambda: rolled_out(cluster), 60)
 
 
 def rendered(cluster: Cluster) -> list[Object]:
@@ -228,6 +252,8 @@ def test_the_whole_way_is_gone_with_these_rights(way: Way) -> None:
     assert way.ups["coexist"].outputs["kubeProxyReplacement"] == "False"
     assert "DaemonSet.apps kube-system/cilium" not in way.ups["destroy"].after
     assert "DaemonSet.apps kube-system/kube-proxy" in way.ups["destroy"].after
+    assert "Secret kube-system/kube-proxy-replacement" in way.ups["adopt again"].after
+    assert "DaemonSet.apps kube-system/cilium" in way.ups["leave"].after
 
 
 def needs(way: Way) -> set[Right]:
@@ -249,8 +275,9 @@ def test_no_right_is_too_many(way: Way, up: Roles) -> None:
 
 
 @pytest.fixture(scope="module")
-def afterwards(cluster: Cluster, way: Way, up: Roles, engineer: Path) -> Api:
-    """The rights given once more: `destroy` took cilium-secrets away, and with it the role in there."""
+def afterwards(cluster: Cluster, toolchain: Toolchain, way: Way, up: Roles, engineer: Path) -> Api:
+    """The rights on a cluster without Cilium: its owner has uninstalled it, and cilium-secrets with it."""
+    helm(cluster, toolchain, "uninstall", "cilium", "--namespace", "kube-system")
     wait_until("cilium-secrets is gone", lambda: cluster.find("/api/v1/namespaces/cilium-secrets") is None)
     applied(cluster, up)
     return Api.connect(engineer.read_text())

@@ -18,8 +18,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from local.toolchain import Toolchain
 from tests.engine.conftest import NewStack
-from tests.engine.harness import Cluster, Run, Stack
+from tests.engine.harness import Cluster, Object, Run, Stack, wait_until
+from tests.engine.test_drift import helm, rolled_out
 from tests.engine.test_refusals import account
 
 _VALUE = "canary-value-5up3rc4l1fr4g1l1st1c"
@@ -71,11 +73,44 @@ class Life:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
+@pytest.fixture(scope="module", params=["own", "adopted"])
+def life(request: pytest.FixtureRequest, lives: dict[str, Life]) -> Life:
+    return lives[request.param]
+
+
 @pytest.fixture(scope="module")
-def life(cluster: Cluster, new_stack: NewStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+def lives(
+    cluster: Cluster, toolchain: Toolchain, new_stack: NewStack, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Life]]:
     everything = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
     with account(cluster, tmp_path_factory.mktemp("account"), "canary", everything) as file:
-        yield lived(cluster, new_stack, file)
+        own = lived(cluster, new_stack, file)
+        wait_until("cilium-secrets is gone", lambda: cluster.find("/api/v1/namespaces/cilium-secrets") is None)
+        yield {"own": own, "adopted": adopted(cluster, toolchain, new_stack, tmp_path_factory.mktemp("owner"))}
+
+
+def adopted(cluster: Cluster, toolchain: Toolchain, new_stack: NewStack, folder: Path) -> Life:
+    """An owner's Cilium, with secrets among his values that nobody has marked; the kubeconfig is the ambient one."""
+    _, canaries = planted(cluster, cluster.kubeconfig)
+    values = {
+        "ipam": {"mode": "kubernetes"},
+        "podAnnotations": {"password": _VALUE},
+        "extraEnv": [{"name": "HTTPS_PROXY", "value": f"http://cilium:{_VALUE}@proxy.example:3128"}],
+    }
+    (folder / "values.yaml").write_text(yaml.safe_dump(values))
+    chart, more = str(toolchain.cilium_chart), ("--namespace", "kube-system", "--values", str(folder / "values.yaml"))
+    helm(cluster, toolchain, "install", "cilium", chart, *more)
+    wait_until("the owner's agents are ready", lambda: rolled_out(cluster), 60)
+    stack = new_stack(cluster, mode="coexist", timeoutSeconds=60)
+    with ProcessList() as processes:
+        runs = {
+            "first preview, loud": stack.preview("--diff", *_LOUD),
+            "first up, loud": stack.up(*_LOUD),
+        }
+        outputs = stack.run(["stack", "output", "--json", "--stack", stack.name]).text
+        state = stack.state()
+        runs["destroy, loud"] = stack.destroy(*_LOUD)
+    return Life(stack, canaries, runs, processes.seen, outputs, left_by(stack, state))
 
 
 def lived(cluster: Cluster, new_stack: NewStack, file: Path) -> Life:
@@ -105,13 +140,13 @@ def lived(cluster: Cluster, new_stack: NewStack, file: Path) -> Life:
         runs["a value that can't be rendered"] = stack.preview(fails=True)
         state = stack.state()
         runs["destroy, loud"] = stack.destroy(*_LOUD)
-    its = Life(stack, canaries, runs, processes.seen, outputs)
-    its.files["state, exported"] = json.dumps(state).encode()
-    for place in (stack.folder, stack.backend):
-        its.files |= {
-            str(path): path.read_bytes() for path in place.rglob("*") if path.is_file() and not path.is_symlink()
-        }
-    return its
+    return Life(stack, canaries, runs, processes.seen, outputs, left_by(stack, state))
+
+
+def left_by(stack: Stack, state: Object) -> dict[str, bytes]:
+    """All files of a person's: project, backend, home, temporary ones."""
+    files = [path for path in stack.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return {str(path): path.read_bytes() for path in files} | {"state, exported": json.dumps(state).encode()}
 
 
 def planted(cluster: Cluster, file: Path) -> tuple[str, dict[str, str]]:
@@ -119,10 +154,11 @@ def planted(cluster: Cluster, file: Path) -> tuple[str, dict[str, str]]:
     content = yaml.safe_load(file.read_text())
     admin = yaml.safe_load(cluster.kubeconfig.read_text())["users"][0]
     content["users"].append({"name": "other", "user": admin["user"]})
+    token = content["users"][0]["user"].get("token")
     key = admin["user"]["client-key-data"]
     authority = content["clusters"][0]["cluster"]["certificate-authority-data"]
     return yaml.safe_dump(content, width=100_000), {
-        "token": content["users"][0]["user"]["token"],
+        **({"token": token} if token else {}),
         "client key": key,
         "client key, as PEM": body(key),
         "CA": authority,

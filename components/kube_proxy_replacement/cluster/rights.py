@@ -48,6 +48,7 @@ def reading(namespace: str) -> list[Right]:
         Right("get", "apps", "daemonsets", _OWN, kube_proxy.NAME),
         *(Right("get", "", "configmaps", _OWN, name) for name in (kube_proxy.NAME, "kubeadm-config", record.NAME)),
         Right("get", _COORDINATION, "leases", _OWN, lease.NAME),
+        Right("get", "", "secrets", _OWN, record.NAME),  # an adopted release's owner's values
         Right("get", "apps", "daemonsets", namespace, agents.DAEMONSET),
         Right("get", "", "configmaps", namespace, "cilium-config"),
         Right("list", "", "secrets", namespace),
@@ -62,8 +63,8 @@ def in_agents(namespace: str) -> list[Right]:
 def changing(namespace: str) -> list[Right]:
     """What the steps change themselves, besides what Helm installs; with `installing`, rbac/up.yaml grants it."""
     created = (
-        ("apps", "daemonsets"), ("", "configmaps"), ("", "pods"), ("", "serviceaccounts"), (_RBAC, "roles"),
-        (_RBAC, "rolebindings"), (_COORDINATION, "leases"),
+        ("apps", "daemonsets"), ("", "configmaps"), ("", "secrets"), ("", "pods"), ("", "serviceaccounts"),
+        (_RBAC, "roles"), (_RBAC, "rolebindings"), (_COORDINATION, "leases"),
     )  # fmt: skip
     named = (
         ("update", _COORDINATION, "leases", lease.NAME),
@@ -72,6 +73,8 @@ def changing(namespace: str) -> list[Right]:
         ("delete", "", "configmaps", kube_proxy.NAME),
         ("patch", "", "configmaps", "kubeadm-config"),
         ("patch", "", "configmaps", record.NAME),
+        ("patch", "", "secrets", record.NAME),
+        ("delete", "", "secrets", record.NAME),
         ("delete", "", "configmaps", record.NAME),
         ("delete", "", "serviceaccounts", reach.ACCOUNT),
         ("delete", _RBAC, "roles", reach.ACCOUNT),
