@@ -73,7 +73,7 @@ def changing(namespace: str) -> list[Right]:
         ("delete", "", "configmaps", kube_proxy.NAME),
         ("patch", "", "configmaps", "kubeadm-config"),
         ("patch", "", "configmaps", record.NAME),
-        ("patch", "", "secrets", record.NAME),
+        ("update", "", "secrets", record.NAME),
         ("delete", "", "secrets", record.NAME),
         ("delete", "", "configmaps", record.NAME),
         ("delete", "", "serviceaccounts", reach.ACCOUNT),
