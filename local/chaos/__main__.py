@@ -105,7 +105,7 @@ def _one(world: World, plan: Plan) -> Result:
     began, changes, unseen = time.monotonic(), world.changes, world.unseen
     fell, what, problems = "", "", []
     try:
-        world.bring(plan.start)
+        world.bring(plan.start, owned=plan.owned)
         problems += [f"on the way to the start: {its}" for its in world.broken()]
         began = time.monotonic()
         if plan.halfway:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import yaml
 
+from local.chaos.owner import Owner
 from local.chaos.plan import Where
 from local.cluster.api import Api, Object
 
@@ -34,6 +35,10 @@ _PASSING: Final = (
     "ControllerRevision.apps ",
 )
 """What a living cluster makes and removes by itself."""
+_MADE_ANEW: Final = tuple(
+    f"Secret kube-system/{name}" for name in ("cilium-ca", "hubble-server-certs", "hubble-relay-client-certs")
+)
+"""Certificates that the chart makes anew in each upgrade."""
 _STATUS_MOVES: Final = ("Node ", "DaemonSet.apps ", "Deployment.apps ")
 _COUNTERS: Final = ("deprecated.daemonset.template.generation", "deployment.kubernetes.io/revision")
 _SERVER_SIDE: Final = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink")
@@ -58,14 +63,15 @@ class Looker:
     """Looks at one cluster.
 
     Args:
-        before: its objects before anything was done to it.
+        owner: who ran Cilium before, None where nobody.
         nodes: the names of its nodes.
     """
 
-    def __init__(self, api: Api, kubectl: Path, kubeconfig: Path, before: Objects, nodes: frozenset[str]) -> None:
+    def __init__(self, api: Api, kubectl: Path, kubeconfig: Path, nodes: frozenset[str], owner: Owner | None) -> None:
         self._api = api
         self._kubectl = [str(kubectl), f"--kubeconfig={kubeconfig}", f"--cache-dir={kubeconfig.parent / 'kubectl'}"]
-        self._before = before
+        self._owner = owner
+        self._before = objects(api)
         self._nodes = nodes
 
     def problems(self, where: Where) -> list[str]:
@@ -80,18 +86,17 @@ class Looker:
             time.sleep(_POLL_SECONDS)
 
     def _objects(self, where: Where) -> Iterator[str]:
-        """Nothing of the owner's is lost or changed, and kube-proxy is there or gone as the mode says."""
-        now = objects(self._api)
+        """Nothing of others' is lost or changed, and kube-proxy is there or gone as the mode says."""
+        before, now = self._lasting(where, self._before), self._lasting(where, objects(self._api))
         gone = {f"DaemonSet.apps {_PROXY}", f"ConfigMap {_PROXY}"} if where == "replace" else set()
-        for key in sorted(self._before.keys() - now.keys() - gone):
+        for key in sorted(before.keys() - now.keys() - gone):
             yield f"{key} is gone"
         for key in sorted(gone & now.keys()):
             yield f"{key} is there"
-        for key in sorted(now.keys() - self._before.keys()):
-            if where == "fresh" or not _is_ciliums(key, now[key]):
-                yield f"{key} has come"
-        for key in sorted(now.keys() & self._before.keys()):
-            was, its = self._before[key], now[key]
+        for key in sorted(now.keys() - before.keys()):
+            yield f"{key} has come"
+        for key in sorted(now.keys() & before.keys()):
+            was, its = before[key], now[key]
             if where == "replace" and key == "ConfigMap kube-system/kubeadm-config":
                 was, its = _without_proxy(was), _without_proxy(its)
                 if not _disabled(now[key]):
@@ -99,7 +104,19 @@ class Looker:
             if was != its:
                 yield f"{key} isn't as it was: {', '.join(_paths(was, its))}"
 
+    def _lasting(self, where: Where, its: Objects) -> Objects:
+        return {key: item for key, item in its.items() if not self._passes(where, key, item)}
+
+    def _passes(self, where: Where, key: str, item: Object) -> bool:
+        """Whether an object isn't looked at: Cilium's own, but where it is to be as its owner had it."""
+        if where != "fresh":
+            return _is_ciliums(key, item)
+        helms = (item["metadata"].get("labels") or {}).get("owner") == "helm"
+        return self._owner is not None and (helms or key in _MADE_ANEW)
+
     def _agents(self, where: Where) -> Iterator[str]:
+        if self._owner:
+            yield from self._owner.problems(put_back=where == "fresh")
         if where == "fresh":
             return
         config = (self._api.find(f"{_SYSTEM}/configmaps/cilium-config") or {}).get("data") or {}

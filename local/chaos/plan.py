@@ -8,7 +8,7 @@ from random import Random
 from typing import Final, Literal
 
 Where = Literal["fresh", "coexist", "replace"]
-"""A cluster as kubeadm leaves it; Cilium beside kube-proxy; Cilium instead of it."""
+"""A cluster as it was before this program came; Cilium beside kube-proxy; Cilium instead of it."""
 Command = Literal["coexist", "replace", "destroy"]
 """`pulumi up` to one of the modes, or `pulumi destroy`."""
 
@@ -34,6 +34,7 @@ KINDS: Final = (
 """What is done at the instant, as often as it is drawn in 21 runs."""
 
 _HALFWAY: Final = 0.25
+_OWNED: Final = 1 / 3
 _STAY: Final = 0.8
 _BY_REQUEST: Final = 0.5
 
@@ -68,11 +69,13 @@ class Plan:
     """One run.
 
     Attributes:
+        owned: whether somebody else's Cilium was there before this program came.
         start: where the cluster is before it, before `halfway` too.
         kind: one of `KINDS`; pick: from 0 to 1, whom it strikes; seconds, count: how long, and how many requests.
     """
 
     number: int
+    owned: bool
     start: Where
     halfway: Halfway | None
     command: Command
@@ -87,10 +90,10 @@ class Plan:
         return "fresh" if self.command == "destroy" else self.command
 
     def __str__(self) -> str:
-        """`replace → coexist (after: destroy killed in «destroy cilium»), «up agents» 42 %: kill everything`."""
-        its, before = self.instant, ""
+        """`replace, adopted (after destroy, killed in «destroy cilium») → coexist, «up agents» at …: kill one`."""
+        its, before = self.instant, ", adopted" if self.owned else ""
         if self.halfway:
-            before = f" (after {self.halfway.command}, killed in «{self.halfway.instant.step}»)"
+            before += f" (after {self.halfway.command}, killed in «{self.halfway.instant.step}»)"
         way = "of its requests" if its.by == "request" else "of its time"
         return f"{self.start}{before} → {self.command}, «{its.step}» at {its.fraction:.0%} {way}: {self.kind}"
 
@@ -98,13 +101,14 @@ class Plan:
 def draw(seed: int) -> Iterator[Plan]:
     """Run after run, from number 1 on. Each step comes once in as many runs as there are steps."""
     where: Where = "fresh"
+    owned = False
     number = 0
     while True:
         number += 1
         plan = _drawn(
-            Random(f"{seed}/{number}"), number, where, _dealt(seed, number, STEPS), _dealt(seed, number, KINDS)
+            Random(f"{seed}/{number}"), number, where, owned, _dealt(seed, number, STEPS), _dealt(seed, number, KINDS)
         )
-        where = plan.end
+        where, owned = plan.end, plan.owned
         yield plan
 
 
@@ -116,7 +120,7 @@ def _dealt(seed: int, number: int, cards: tuple[str, ...]) -> str:
     return shuffled[card]
 
 
-def _drawn(random: Random, number: int, where: Where, step: str, kind: str) -> Plan:
+def _drawn(random: Random, number: int, where: Where, owned: bool, step: str, kind: str) -> Plan:
     verb, _, name = step.partition(" ")
     start: Where = where if random.random() < _STAY else random.choice(("fresh", "coexist", "replace"))
     halfway = random.random() < _HALFWAY
@@ -125,6 +129,7 @@ def _drawn(random: Random, number: int, where: Where, step: str, kind: str) -> P
     earlier = _halfway(random, start, verb, name) if halfway else None
     return Plan(
         number=number,
+        owned=random.random() < _OWNED if start == "fresh" else owned,
         start=start,
         halfway=earlier,
         command="destroy" if verb == "destroy" else _up(random, start, earlier),

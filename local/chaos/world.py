@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ from local.chaos import looking
 from local.chaos.disturbance import Disturbance, Quiet
 from local.chaos.engine import Done, Running, Stack
 from local.chaos.errors import ChaosError
+from local.chaos.owner import Owner
 from local.chaos.plan import Command, Instant, Plan, Where
 from local.chaos.promises import KubeProxy, Promises
 from local.chaos.proxy import Proxy, Request, Verdict
@@ -42,7 +44,10 @@ class World:
         nodes = frozenset(node["metadata"]["name"] for node in api.get("/api/v1/nodes")["items"])
         daemonset, configmap = (api.get(f"{collection}/kube-proxy") for collection in _PROXY)
         self._promises = Promises(KubeProxy(daemonset, configmap), nodes)
-        self._looker = looking.Looker(api, toolchain.kubectl, cluster.kubeconfig, looking.objects(api), nodes)
+        self._owner = Owner(api, toolchain, cluster.kubeconfig, len(nodes))
+        self._owned = False
+        self._new_looker = partial(looking.Looker, api, toolchain.kubectl, cluster.kubeconfig, nodes)
+        self._looker = self._new_looker(None)
         port = int(cluster.server.rpartition(":")[2])
         self._proxy = Proxy(port, cluster.pki(), self)
         self._proxy.start()
@@ -70,8 +75,19 @@ class World:
 
     # What is done
 
-    def bring(self, where: Where) -> None:
+    def bring(self, where: Where, *, owned: bool) -> None:
         """The cluster to a start, undisturbed."""
+        if owned != self._owned:
+            self._bring("fresh")
+            if owned:
+                self._owner.install()
+            else:
+                self._owner.uninstall()
+            self._owned = owned
+            self._looker = self._new_looker(self._owner if owned else None)
+        self._bring(where)
+
+    def _bring(self, where: Where) -> None:
         if self._where == where:
             return
         done = self.undisturbed("destroy" if where == "fresh" else where)
