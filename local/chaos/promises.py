@@ -5,6 +5,8 @@
   the node's agent, with a `cilium-config` and a DaemonSet that have it replace kube-proxy.
 - A node is cleaned only when its agent is ready and set to replace.
 - Cilium is set to let go, or taken away, only when kube-proxy runs on every node.
+- It is taken away only when every agent has started anew since it was set to let go: one that replaces kube-proxy
+  leaves its programs in the kernel.
 """
 
 from __future__ import annotations
@@ -43,11 +45,15 @@ class KubeProxy:
 
 @dataclass
 class _Pod:
+    """`told`: whether it has come while agents were told to replace kube-proxy; `replaces`: so it was when ready."""
+
     node: str
     app: str
     task: str
     ready: bool
     phase: str
+    told: bool = False
+    replaces: bool = False
 
 
 @dataclass
@@ -102,8 +108,8 @@ class Promises:
             self.daemonset = event.thing is not None
         if event.name == "cilium":
             before, self.agents = self.agents, event.thing is not None
-            if before and not self.agents and self.replaces:
-                self._letting_go(event, "Cilium's DaemonSet is deleted")
+            if before and not self.agents:
+                self._taken_away(event, "Cilium's DaemonSet is deleted")
 
     def _configmap(self, event: Event) -> None:
         if event.name == _RECORD:
@@ -111,8 +117,16 @@ class Promises:
         if event.name == _CONFIG:
             before = self.replaces
             self.replaces = ((event.thing or {}).get("data") or {}).get(_REPLACES) == "true"
-            if before and not self.replaces and self.agents:
+            if event.thing is None and self.agents:
+                self._taken_away(event, "Cilium's configuration is deleted")
+            elif before and not self.replaces and self.agents:
                 self._letting_go(event, "Cilium is set to let kube-proxy route")
+
+    def _taken_away(self, event: Event, what: str) -> None:
+        left = {pod.node for pod in self.pods.values() if pod.replaces}
+        if left:
+            self._letting_go(event, what)
+            self._say(event, f"{what} while the agents on {_some(left)} replace kube-proxy")
 
     def _letting_go(self, event: Event, what: str) -> None:
         running = {pod.node for pod in self.pods.values() if pod.app == _PROXY and pod.ready}
@@ -127,6 +141,9 @@ class Promises:
         now = self.pods[event.name] = _parsed(event.thing)
         if now.app == _PROXY and now.ready:
             self.cleaned.discard(now.node)
+        if now.app == "cilium":
+            now.told = before.told if before else self.replaces
+            now.replaces = (before is not None and before.replaces) or (now.ready and (now.told or self.replaces))
         if now.task != "clean":
             return
         if before is None and now.node not in self.struck:

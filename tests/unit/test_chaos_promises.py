@@ -62,6 +62,11 @@ class Story:
         pod = {"metadata": {"labels": labels}, "spec": {"nodeName": node}, "status": status}
         return self.happens("Pod", f"{app or task}-{node}", pod)
 
+    def restarted(self) -> Story:
+        for node in NODES:
+            self.happens("Pod", f"cilium-{node}", None).pod("cilium", node)
+        return self
+
     def cleaned(self, node: str) -> Story:
         return self.pod("", node, task="clean", ready=False, phase="Pending").pod(
             "", node, task="clean", ready=False, phase="Succeeded"
@@ -83,7 +88,9 @@ def story() -> Story:
 
 
 def test_the_way_there_and_back_breaks_nothing(story: Story) -> None:
-    story.switched().proxy_back().cilium("false").happens("ConfigMap", "kube-proxy-replacement", None)
+    story.switched().proxy_back().cilium("false").restarted()
+    story.happens("ConfigMap", "cilium-config", None).happens("DaemonSet", "cilium", None)
+    story.happens("ConfigMap", "kube-proxy-replacement", None)
     assert story.broken == []
 
 
@@ -143,6 +150,14 @@ def test_cilium_that_lets_go_before_kube_proxy_runs_on_every_node(story: Story) 
 def test_a_release_that_is_uninstalled_while_kube_proxy_is_gone(story: Story) -> None:
     story.switched().happens("DaemonSet", "cilium", None)
     assert "Cilium's DaemonSet is deleted, and kube-proxy doesn't run on node-1, node-2" in story.broken[0]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("ConfigMap", "cilium-config"), ("DaemonSet", "cilium")])
+def test_a_release_that_is_uninstalled_before_its_agents_have_let_go(story: Story, kind: str, name: str) -> None:
+    story.switched().proxy_back().cilium("false").happens("Pod", "cilium-node-1", None).pod("cilium", "node-1")
+    story.happens(kind, name, None)
+    assert len(story.broken) == 1
+    assert story.broken[0].endswith("is deleted while the agents on node-2 replace kube-proxy")
 
 
 def test_a_node_whose_agent_was_struck_by_chaos_itself_is_not_the_programs(story: Story) -> None:
