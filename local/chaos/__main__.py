@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from http.client import HTTPException
@@ -41,13 +41,14 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended then too
     folder = clone.FOLDER / "chaos"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    progress = Progress(folder / f"seed-{told.seed}.json", told.seed)
+    name = f"seed-{told.seed}" + (f"-from-{told.first}" if told.first else "")
+    progress = Progress(folder / f"{name}.json", told.seed)
     wanted = range(told.first or 1, (told.first or 1) + told.runs)
-    if told.first or all(number in progress.results for number in wanted):
+    if all(number in progress.results for number in wanted):
         progress.forget()
     try:
-        with lock.held("chaos", f"chaos/seed-{told.seed}.lock"):
-            _go(folder / f"seed-{told.seed}", told.seed, wanted, progress)
+        with lock.held("chaos", f"chaos/{name}.lock"):
+            _go(folder / name, told.seed, wanted, progress)
     except (ChaosError, ClusterError, ToolchainError, lock.BusyError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -72,16 +73,17 @@ def _go(folder: Path, seed: int, wanted: range, progress: Progress) -> None:
     todo = [its for its in todo if its.number not in progress.results]
     if len(todo) < len(wanted):
         _say(f"{len(wanted) - len(todo)} of {len(wanted)} runs are done; going on with number {todo[0].number}.")
-    left = iter(todo)
+    left = deque(todo)
     for world in _worlds(folder, toolchain):
-        for plan in left:
+        while left:
+            plan = left.popleft()
             result = _one(world, plan)
             progress.note(result)
             _tell(result, seed)
             if result.problems:
                 _keep(folder, plan.number)
                 break  # the next one on a new cluster
-        else:
+        if not left:
             return
 
 
