@@ -83,8 +83,15 @@ def test_the_text_is_off_before_an_agent_is_restarted_and_each_one_is(world: Wor
     assert data["x"] == "y"
 
 
-def test_nothing_is_touched_where_no_agent_replaces(world: World) -> None:
+def test_where_no_agent_replaces_none_is_restarted_and_the_text_is_off_for_later_ones(world: World) -> None:
     world.mode = dict.fromkeys(world.mode, "false")
+    assert world.let_go() == []
+    assert world.order == ["config"]
+
+
+def test_where_all_has_been_let_go_already_nothing_is_touched(world: World) -> None:
+    world.let_go()
+    world.order.clear()
     assert world.let_go() == []
     assert world.order == []
 

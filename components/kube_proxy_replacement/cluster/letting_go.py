@@ -25,8 +25,12 @@ def let_go(api: Api, namespace: str, nodes: Sequence[Node], *, patience: float, 
     installed then, and both route.
     """
     path = f"/api/v1/namespaces/{namespace}/configmaps/cilium-config"
-    if api.find(path) is None:
+    config = api.find(path)
+    if config is None:
         return
+    # first, and whatever the agents say: one that starts from now on, for whatever reason, starts with it off
+    if any((config.get("data") or {}).get(key) != value for key, value in _OFF.items()):
+        api.merge(path, {"data": _OFF})
     names = {node.name for node in nodes}
     present = [agent for node, agent in sorted(agents.find(api, namespace).items()) if node in names]
     readings = agents.read(api, namespace, present, endpoints=False)
@@ -39,7 +43,6 @@ def let_go(api: Api, namespace: str, nodes: Sequence[Node], *, patience: float, 
     if not replacing:
         return
     say(f"Cilium lets go: {len(replacing)} agents restart with the replacement off")
-    api.merge(path, {"data": _OFF})
     agents.restart(api, namespace, replacing, patience=patience, say=say)
     left = rollout.wait(api, namespace, nodes, replacing=False, patience=patience, say=say).unread
     if left:
