@@ -22,7 +22,8 @@ _CHECKS: Final = (
 )
 _UNIT: Final = ("unit tests", ("-m", "pytest", "tests/unit"))
 _GO: Final = ("tests of the programs in Go", ("-m", "local.gotests"))
-_ENGINE: Final = ("engine tests", ("-m", "pytest", "tests/engine"))
+# Two at a time: each file has a cluster of its own, and most of the time waits for it.
+_ENGINE: Final = ("engine tests", ("-m", "pytest", "tests/engine", "--numprocesses=2", "--dist=loadfile"))
 _CHAOS: Final = ("chaos", ("-m", "local.chaos", "--runs=8", "--seed=7"))
 _REAL: Final = ("tests on real nodes", ("-m", "pytest", "tests/datapath"))
 
