@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.acts import Act, act, condition, is_kubelets, rules
+from tests.engine.acts import Act, act, is_kubelets, rules
 from tests.engine.conftest import NewStack
 from tests.engine.cut_off import COMMANDS, ENGINE, PROGRAM, Begun
 from tests.engine.harness import (
@@ -340,7 +340,8 @@ def restart_agent(cluster: Cluster, node: str) -> None:
 
 def ready(cluster: Cluster, node: str) -> bool:
     pod = cluster.pods("k8s-app=cilium").get(node)
-    return pod is not None and condition(pod, "Ready")["status"] == "True"
+    conditions = ((pod or {}).get("status") or {}).get("conditions") or []
+    return any(its["type"] == "Ready" and its["status"] == "True" for its in conditions)
 
 
 def hold(cluster: Cluster, holder: str) -> None:
