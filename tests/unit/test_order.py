@@ -631,6 +631,12 @@ class TestKilled:
             assert it.seen() == before
 
 
+def killed(it: World) -> None:
+    """A first switch-over that ended in the middle of Helm's work."""
+    it.do(order.daemonset)
+    it.do(order.configmap)
+
+
 class TestWhatPulumiDoesNotKnow:
     """A first install that was killed is in nobody's state."""
 
@@ -647,22 +653,32 @@ class TestWhatPulumiDoesNotKnow:
                 done.append(its)
 
         monkeypatch.setattr(order.Helm, "find", lambda *_: Uninstalls())
-        world.switch_over()
+        killed(world)
         world.do(order.restored)
         assert done == [("kube-system", "cilium")]
+
+    @pytest.mark.parametrize("last", [order.agents_switched, order.way_back], ids=["a whole up", "a way back"])
+    def test_what_pulumi_knew_and_was_told_to_leave_stays(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, last: Callable[..., None]
+    ) -> None:
+        monkeypatch.setattr(order.Helm, "find", lambda *_: pytest.fail("it was to stay"))
+        world.switch_over()
+        world.do(last)
+        world.do(order.restored)
+        assert any("stays" in line for line in world.said)
 
     def test_without_helm_it_says_what_is_there_and_what_to_do(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PATH", "")
-        world.switch_over()
+        killed(world)
         with pytest.raises(ProcedureError, match="kube-proxy is restored and routes") as error:
             world.do(order.restored)
         assert "`pulumi up` once in mode coexist" in str(error.value)
         assert kube_proxy.DAEMONSET in world.objects
 
     def test_somebody_elses_is_left_alone(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        world.switch_over()
+        killed(world)
         kept = record.read(world)  # type: ignore[arg-type]
         assert kept is not None
         record.write(world, replace(kept, release="kube-system/its"))  # type: ignore[arg-type]

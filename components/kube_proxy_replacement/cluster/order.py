@@ -151,6 +151,8 @@ def way_back(api: Api, order: Order, say: Say) -> None:
         taking_over.put_back(api, order, say)
     else:
         _let_go(api, order, say)
+        if kept := record.read(api):
+            record.write(api, replace(kept, done="destroy"))  # from here on Cilium is Pulumi's to uninstall
 
 
 def forgotten(api: Api, order: Order, say: Say) -> None:
@@ -191,6 +193,10 @@ def _uninstall_what_pulumi_does_not_know(api: Api, order: Order, say: Say) -> No
     if kept is None or kept.release != own or kept.adopted or order.adopted:
         return  # what somebody else has installed is never uninstalled
     if not helm_release.exists(api, order.namespace, order.release):
+        return
+    if kept.done:
+        # a run came to its end with it, or the way back has been gone: Pulumi was told to leave it (retain_on_delete)
+        say(f"Helm release {own} stays: Pulumi knew it, and has left it")
         return
     say(f"Helm release {own} isn't in the stack's state: the run that installed it was cut off")
     _let_go(api, order, say)

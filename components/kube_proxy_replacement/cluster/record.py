@@ -60,7 +60,8 @@ class Record:
         uncleaned: UIDs of the nodes that kube-proxy ran on, less those whose leftover rules are gone. A node that
             joined later never had any.
         release: `NAMESPACE/NAME` of the Helm release that is this stack's.
-        done: the mode in which the last run came to its end, "" where one is under way or was stopped.
+        done: the mode in which the last run came to its end, "" where one is under way or was stopped, «destroy» once
+            Cilium has let go for good.
         adopted: that release was its owner's before; his values lie in the Secret of this name (see `owner`).
         failed: what the last run failed on, None where it didn't.
         returns: when the DaemonSets were made that had come back and were removed again, RFC 3339, the last two.
