@@ -303,8 +303,10 @@ class _Look:
         if wrong.findings or self.then != self.settings:
             self._demand(self.contested)
         mark = wrong.mark or self.before.get("mark") or ""
-        if self.begun and not self.steady:
-            # what a stopped run left half-way isn't a finding; but an agent that no rollout will restart is restarted
+        if self.before and not self.steady:
+            # What a stopped run left half-way isn't a finding; but an agent that no rollout will restart is restarted.
+            # Also where the mode changes: Helm may have done for a run that was stopped what its state doesn't know,
+            # and a Release that looks unchanged to Pulumi would stay as Helm left it.
             mark = drift.mark_of(["a run was stopped"], mark)
             wrong = replace(wrong, findings=())
         if not self.preview and (wrong.findings or not self.steady or not self.reads_agents):

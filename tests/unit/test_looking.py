@@ -543,13 +543,15 @@ class TestFirstRun:
         over = look("replace", before("coexist", mark="m1"))
         assert any("switch-over on 2 nodes" in note for note in over.notes)
         assert not any("was stopped" in note for note in over.notes)
-        assert (over.mark, over.findings, over.restart) == ("m1", [], [])
+        assert (over.findings, over.restart) == ([], [])
+        assert over.mark not in ("", "m1"), "a run that was cut off may have left a release that looks unchanged"
 
     def test_and_so_does_the_way_back(self, world: World, look: Look) -> None:
         world.ran("replace")
         back = look("coexist", before("replace", mark="m1"))
         assert any("switch-back on 2 nodes" in note for note in back.notes)
-        assert (back.mark, back.findings) == ("m1", [])
+        assert back.findings == []
+        assert back.mark not in ("", "m1")
 
     def test_helm_is_missed_before_a_switch_over_that_may_have_to_be_rolled_back(
         self, world: World, look: Look, no_helm: None
