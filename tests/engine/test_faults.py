@@ -78,7 +78,8 @@ def test_what_asked_for_the_api_server_is_gone(unreachable: Act) -> None:
 def survived(cluster: Cluster, stack: Stack, unreachable: Act) -> Act:
     secrets = "/api/v1/namespaces/kube-system/secrets?labelSelector=owner%3Dhelm"
     killed(cluster, stack, "kube-proxy is gone", lambda _: cluster.daemonset("kube-proxy") is None)
-    cluster.annotate("node-1", "endpoint-delay", str(2 * PATIENCE))  # it is an agent's from its start
+    # an agent's from its start, and longer than the next run waits for the lock of the killed one
+    cluster.annotate("node-1", "endpoint-delay", "600")
     killed(cluster, stack, "Helm has begun", lambda _: bool(cluster.items(secrets)))
     killed(cluster, stack, "two agents are switched", lambda its: "agents 2/3 replacing" in its.text)
     cluster.annotate("node-1", "endpoint-delay", None)
