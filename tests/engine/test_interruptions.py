@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.engine.acts import Act, act, helms_changes, pods, pods_of
+from tests.engine.acts import Act, act
 from tests.engine.conftest import NewStack
 from tests.engine.cut_off import (
     COMMANDS,
@@ -33,9 +33,6 @@ from tests.engine.harness import AGENTS, CILIUM, RECORD, STATUS, Cluster
 PATIENCE = 40
 """The setting timeoutSeconds: longer than the API server is away."""
 
-IMPATIENCE = 6
-"""The same, where a run is to fail by waiting."""
-
 LONG = "10"
 """Seconds that the endpoints of an agent take, so that there is time to cut off the run that waits for it."""
 
@@ -48,8 +45,6 @@ THERE = {
     "the agents": says("/3 replacing, "),
 }
 """How far a switch-over has come when it is killed."""
-
-_RECORD = f"/api/v1/namespaces/kube-system/configmaps/{RECORD}"
 
 
 @pytest.fixture(scope="module")
@@ -184,146 +179,3 @@ def test_mode_coexist_after_a_switch_over_that_was_killed_is_beside_kube_proxy(
     what: str, back: dict[str, Act], life: Life
 ) -> None:
     beside(back[what], life)
-
-
-# 6. The same where kube-proxy doesn't route
-
-
-@dataclass(frozen=True)
-class Held:
-    """What fails while kube-proxy doesn't route on a node, and the run after that."""
-
-    coexist: Act
-    destroy: Act
-    last: Act
-
-
-@pytest.fixture(scope="module")
-def held(cluster: Cluster, life: Life, back: dict[str, Act]) -> Held:
-    life.stack.config("mode", "replace")
-    life.cut("up", "the agents", THERE["the agents"])
-    cluster.annotate("node-1", "kube-proxy-writes-no-rules")
-    life.stack.config("mode", "coexist")
-    life.stack.config("timeoutSeconds", IMPATIENCE)
-    coexist = act(cluster, life.stack, "up", fails=True)
-    destroy = act(cluster, life.stack, "destroy", fails=True)
-    cluster.annotate("node-1", "kube-proxy-writes-no-rules", None)
-    idle = pods_of(destroy.after, "kube-proxy")["node-1"]["metadata"]["name"]
-    cluster.delete(f"/api/v1/namespaces/kube-system/pods/{idle}")
-    life.stack.config("timeoutSeconds", PATIENCE)
-    return Held(coexist, destroy, act(cluster, life.stack, "up"))
-
-
-@pytest.mark.parametrize("way", ["coexist", "destroy"])
-def test_half_way_cilium_stays_while_kube_proxy_does_not_route_on_every_node(way: str, held: Held) -> None:
-    its: Act = getattr(held, way)
-    assert "node-1: " in its.run.errors()
-    assert "Cilium was not touched" in its.run.errors()
-    assert helms_changes(its.audit) == []
-    assert pods(its.after, "cilium") == pods(its.before, "cilium")
-    config = "ConfigMap kube-system/cilium-config"
-    assert its.after[config]["data"] == its.before[config]["data"]
-
-
-def test_half_way_the_next_run_goes_the_rest_of_the_way_back(held: Held, life: Life) -> None:
-    beside(held.last, life)
-
-
-# 7. An API server that is away again and again
-
-
-@pytest.fixture(scope="module")
-def patient(life: Life, held: Held) -> Act:
-    life.stack.config("mode", "replace")
-    return life.through(
-        "up",
-        ("kube-proxy's pods are awaited", THERE["the DaemonSet"]),
-        ("agents are awaited", THERE["the agents"]),
-        ("nodes are cleaned", asked("create", "pods", "*-clean-*")),
-        seconds=AWAY,
-    )
-
-
-def test_an_api_server_that_is_away_for_a_while_does_not_fail_a_run(patient: Act) -> None:
-    assert patient.run.ok, patient.run.report()
-    switched(patient)
-
-
-# 8. The machine's power, and the cluster's, in the middle of each way
-
-
-@pytest.fixture(scope="module")
-def dark(life: Life, patient: Act) -> dict[str, Act]:
-    done = {}
-    for mode, what, instant in (
-        ("coexist", "kube-proxy is restored", asked("create", "daemonsets", "kube-proxy")),
-        ("replace", "Helm is at work", HELM_BEGINS),
-    ):
-        life.stack.config("mode", mode)
-        begun = life.begin("up")
-        begun.until(what, instant)
-        begun.kill()
-        life.cluster.power_cut()
-        life.cancel()
-        done[mode] = act(life.cluster, life.stack, "up")
-    return done
-
-
-def test_after_a_power_cut_the_next_run_goes_the_rest_of_the_way_back(dark: dict[str, Act], life: Life) -> None:
-    beside(dark["coexist"], life)
-
-
-def test_after_a_power_cut_the_next_run_goes_the_rest_of_the_way_there(dark: dict[str, Act]) -> None:
-    switched(dark["replace"])
-
-
-# 9. The backup's copy in the cluster is deleted, in each mode and half-way
-
-
-@pytest.fixture(scope="module")
-def without(life: Life, dark: dict[str, Act]) -> dict[str, Act]:
-    done = {}
-    life.cluster.delete(_RECORD)
-    done["destroy"] = act(life.cluster, life.stack, "destroy", fails=True)
-    done["on the way back"] = life.to("coexist")
-    life.cluster.delete(_RECORD)
-    done["beside"] = act(life.cluster, life.stack, "up")
-    life.stack.config("mode", "replace")
-    life.cut("up", "the DaemonSet", THERE["the DaemonSet"])
-    life.cluster.delete(_RECORD)
-    done["on the way there"] = act(life.cluster, life.stack, "up")
-    return done
-
-
-def test_destroy_without_a_backup_says_that_the_state_has_one(without: dict[str, Act]) -> None:
-    its = without["destroy"]
-    assert "The next `pulumi up` brings the backup back from the stack's state" in its.run.errors()
-    assert pods(its.after, "cilium") == pods(its.before, "cilium")
-
-
-def test_a_backup_that_was_deleted_comes_back_from_the_state(without: dict[str, Act], life: Life) -> None:
-    beside(without["on the way back"], life)
-    beside(without["beside"], life)
-    switched(without["on the way there"])
-    for its in (without["beside"], without["on the way there"]):
-        assert f"ConfigMap kube-system/{RECORD}" in its.after
-    assert life.safe()
-
-
-# 10. An API server that is away again and again in destroy
-
-
-@pytest.fixture(scope="module")
-def gone(life: Life, without: dict[str, Act]) -> Act:
-    done = life.through(
-        "destroy",
-        ("kube-proxy is restored", asked("create", "daemonsets", "kube-proxy")),
-        ("Cilium lets go", asked("patch", "configmaps", "cilium-config")),
-        seconds=AWAY,
-    )
-    return life.settled(done)
-
-
-def test_an_api_server_that_is_away_for_a_while_does_not_fail_a_destroy(gone: Act, life: Life) -> None:
-    assert gone.run.ok, gone.run.report()
-    life.as_found(gone)
