@@ -662,7 +662,7 @@ class TestWhatPulumiDoesNotKnow:
         self, world: World, monkeypatch: pytest.MonkeyPatch, last: Callable[..., None]
     ) -> None:
         monkeypatch.setattr(order.Helm, "find", lambda *_: pytest.fail("it was to stay"))
-        world.switch_over()
+        killed(world)
         world.do(last)
         world.do(order.restored)
         assert any("stays" in line for line in world.said)
