@@ -17,13 +17,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from . import trees
 from .errors import ProcedureError
 
 OLDEST = (3, 14)
@@ -191,19 +191,8 @@ def _secrets(kubeconfig: str | None) -> list[str]:
         users = (yaml.safe_load(kubeconfig) or {}).get("users") or []
     except (yaml.YAMLError, AttributeError):
         return []
-    found = {text for user in users if isinstance(user, Mapping) for text in _texts(user.get("user"))}
+    found = {text for user in users if isinstance(user, Mapping) for text in trees.texts(user.get("user"))}
     return sorted((text for text in found if len(text) > 6), key=len, reverse=True)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _texts(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _texts(each)
 
 
 def _bounded(text: str) -> str:

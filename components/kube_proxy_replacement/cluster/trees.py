@@ -72,6 +72,18 @@ def at(tree: Mapping[str, Any], path: Path) -> Any:
     return found
 
 
+def texts(tree: Any) -> Iterator[str]:
+    """Every text that stands in it as a value."""
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for its in tree.values():
+            yield from texts(its)
+    elif isinstance(tree, list):
+        for its in tree:
+            yield from texts(its)
+
+
 def touches(path: Path, others: Iterable[Path]) -> bool:
     """Whether one of the others is this path, lies below it or above it."""
     return any(path[: len(other)] == other[: len(path)] for other in others)
