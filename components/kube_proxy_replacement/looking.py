@@ -258,7 +258,10 @@ class _Look:
         self.steady = self.begun and ended
         self.then = _settings_then(before)
         self.unfinished = (
-            helm_release.unfinished(api, settings.namespace, settings.release_name) if self.release else None
+            # read once more, for who wrote it when: only where there is something to ask
+            helm_release.unfinished(api, settings.namespace, settings.release_name)
+            if self.release and self.release.unfinished
+            else None
         )
         self.skipped: list[str] = []
         self.contested: Refusal | None = None

@@ -51,6 +51,11 @@ class HelmRelease:
         return self.description.startswith(OURS)
 
     @property
+    def unfinished(self) -> bool:
+        """Whether Helm has begun something with it, and not ended; see `unfinished`."""
+        return _is_unfinished(self.status)
+
+    @property
     def replaces(self) -> bool:
         """Whether agents that run with it replace kube-proxy."""
         return self.config.get("kube-proxy-replacement") not in (None, "false", "disabled")
@@ -66,13 +71,12 @@ def find(api: Api, namespace: str, name: str) -> HelmRelease | None:
 
 def newest_first(api: Api, namespace: str, name: str) -> Iterator[HelmRelease]:
     """Every revision that Helm still has; each is unpacked when its turn comes."""
-    secrets = sorted(_revisions(api, namespace, name), key=lambda item: -int(item["metadata"]["labels"]["version"]))
-    return map(_parsed, secrets)
+    return map(_parsed, _revisions(api, namespace, name))
 
 
 def newest_and_beside(api: Api, namespace: str, name: str) -> tuple[HelmRelease | None, HelmRelease | None]:
     """The newest revision, and the newest one that ran beside kube-proxy; None each where there is none."""
-    secrets = sorted(_revisions(api, namespace, name), key=lambda item: -int(item["metadata"]["labels"]["version"]))
+    secrets = _revisions(api, namespace, name)
     if not secrets or secrets[0]["metadata"]["labels"].get("status") == "uninstalled":
         return None, None
     ran = (item for item in secrets if item["metadata"]["labels"].get("status") in ("deployed", "superseded"))
@@ -108,7 +112,7 @@ class Unfinished:
 def unfinished(api: Api, namespace: str, name: str) -> Unfinished | None:
     """What Helm is at work on, or was when it was killed: that can't be told apart."""
     newest = _newest(api, namespace, name)
-    return _unfinished(newest) if newest is not None and _is_unfinished(newest) else None
+    return _unfinished(newest) if newest is not None and _is_unfinished(_status(newest)) else None
 
 
 def begun_by_us(its: Unfinished, adopted: bool, wanted: Iterable[Mapping[str, Any]]) -> bool:
@@ -153,7 +157,7 @@ def recover(
     ProcedureError where somebody else's Helm may be at work.
     """
     newest = _newest(api, namespace, name)
-    if newest is None or not _is_unfinished(newest):
+    if newest is None or not _is_unfinished(_status(newest)):
         return
     its = _unfinished(newest)
     if not begun_by_us(its, adopted, wanted):
@@ -174,9 +178,12 @@ def recover(
     )
 
 
-def _is_unfinished(secret: Object) -> bool:
-    status = secret["metadata"]["labels"].get("status", "")
-    return bool(status.startswith("pending-") or status == "uninstalling")
+def _is_unfinished(status: str) -> bool:
+    return status.startswith("pending-") or status == "uninstalling"
+
+
+def _status(secret: Object) -> str:
+    return str(secret["metadata"]["labels"].get("status", ""))
 
 
 def _unfinished(secret: Object) -> Unfinished:
@@ -208,12 +215,13 @@ def exists(api: Api, namespace: str, name: str) -> bool:
 
 
 def _newest(api: Api, namespace: str, name: str) -> Object | None:
-    items = _revisions(api, namespace, name)
-    return max(items, key=lambda item: int(item["metadata"]["labels"]["version"]), default=None)
+    return next(iter(_revisions(api, namespace, name)), None)
 
 
 def _revisions(api: Api, namespace: str, name: str) -> list[Object]:
-    return api.list(f"/api/v1/namespaces/{namespace}/secrets", labelSelector=f"owner=helm,name={name}")
+    """Newest first."""
+    items = api.list(f"/api/v1/namespaces/{namespace}/secrets", labelSelector=f"owner=helm,name={name}")
+    return sorted(items, key=lambda item: int(item["metadata"]["labels"]["version"]), reverse=True)
 
 
 def _parsed(secret: Object) -> HelmRelease:
