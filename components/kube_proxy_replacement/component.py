@@ -116,7 +116,8 @@ class KubeProxyReplacement(pulumi.ComponentResource):
         # 3. Remove kube-proxy, backed up: the DaemonSet, then the ConfigMap. In coexist mode: it is back.
         helm_values = _helm_values(told, found)
         on_top = {"VALUES": _on_top(told, found)}
-        order = _order(told, found, cluster, _rendered(told, found, helm_values, provider, self))
+        rendered = _rendered(told, found, helm_values, on_top["VALUES"], provider, self)
+        order = _order(told, found, cluster, rendered)
         step = command.Steps(self, order=order, mark=found.mark, run=found.run, kubeconfig=kubeconfig, context=context)
         daemonset = step.command(f"{name}-daemonset", "kube-proxy-daemonset", more=on_top, depends_on=[found])
         configmap = step.command(f"{name}-configmap", "kube-proxy-configmap", depends_on=[daemonset])
@@ -305,6 +306,7 @@ def _rendered(
     told: Mapping[str, Any],
     found: Found,
     helm_values: pulumi.Output[dict[str, Any]],
+    on_top: pulumi.Output[str],
     provider: pulumi.ProviderResource,
     parent: pulumi.Resource,
 ) -> pulumi.Output[bool]:
@@ -337,7 +339,7 @@ def _rendered(
         address=found.apiServer,
         changing=found.changing,
         adopted=found.adopted,
-        onTop=_on_top(told, found),
+        onTop=on_top,
     ).apply(rendered)
     # that it is done is no secret, whatever the values are: what the steps are told stays readable
     return pulumi.Output.unsecret(done)
@@ -354,8 +356,9 @@ def _adopted(parsed: settings.Settings, on_top: Mapping[str, Any], folder: Path)
 
 
 async def _release_of_ours(told: Mapping[str, Any], cluster: pulumi.Output[str]) -> str | None:
-    """The ID of the release that the cluster's record calls ours, where Helm has it; None where that isn't "
-    "known yet."""
+    """The ID of the release that the cluster's record calls ours, where Helm has it; None where that isn't
+    known yet.
+    """
     its_settings = {key: value for key, value in told.items() if key != "values"}
     known = pulumi.Output.all(settings=its_settings, cluster=cluster)
     if not await known.is_known():
