@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .api import Api, Object
-from .errors import ApiError, ProcedureError
-from .record import NAME, NAMESPACE
+from . import read_back
+from .api import Api
+from .errors import ProcedureError
 
-LOCATION = f"{NAMESPACE}/{NAME}"
-_COLLECTION = f"/api/v1/namespaces/{NAMESPACE}/secrets"
-_PATH = f"{_COLLECTION}/{NAME}"
+LOCATION = read_back.LOCATION
+_COLLECTION = f"/api/v1/namespaces/{read_back.NAMESPACE}/secrets"
+_PATH = f"{_COLLECTION}/{read_back.NAME}"
 _KEY = "owner.json"
 
 
@@ -58,29 +58,15 @@ def write(api: Api, owner: Owner) -> None:
         {"release": owner.release, "version": owner.version, "revision": owner.revision, "values": owner.values}
     )
     data = {key: base64.b64encode(its.encode()).decode() for key, its in {_KEY: text, "sha256": _digest(text)}.items()}
-    body: Object = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": "Opaque",
-        "metadata": {
-            "name": NAME,
-            "namespace": NAMESPACE,
-            "labels": {"app.kubernetes.io/managed-by": NAME},
-        },
-        "data": data,
-    }
-    try:
-        api.create(_COLLECTION, body)
-    except ApiError as error:
-        if error.reason != "AlreadyExists":
-            raise
-        api.replace(_PATH, body)
-    written = api.get(_PATH).get("data") or {}
-    if {key: written.get(key) for key in data} != data:
-        raise ProcedureError(
-            f"The owner's Helm values in Secret {LOCATION} read back otherwise than they were written: something else "
-            "changes it. The release was not changed."
-        )
+    read_back.write(
+        api,
+        _COLLECTION,
+        {"apiVersion": "v1", "kind": "Secret", "type": "Opaque"},
+        data,
+        overwrite=lambda body: api.replace(_PATH, body),
+        otherwise=f"The owner's Helm values in Secret {LOCATION} read back otherwise than they were written: something "
+        "else changes it. The release was not changed.",
+    )
 
 
 def remove(api: Api) -> None:

@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import read_back
 from .api import Api, Object
-from .errors import ApiError, ProcedureError
+from .errors import ProcedureError
 
-NAMESPACE = "kube-system"
-NAME = "kube-proxy-replacement"
-LOCATION = f"{NAMESPACE}/{NAME}"
+NAMESPACE, NAME, LOCATION = read_back.NAMESPACE, read_back.NAME, read_back.LOCATION
 _COLLECTION = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
 _PATH = f"{_COLLECTION}/{NAME}"
 
@@ -93,28 +92,15 @@ def read(api: Api) -> Record | None:
 def write(api: Api, record: Record) -> Record:
     """Writes the record and returns it as read back. Raises ProcedureError where the two differ."""
     data = _data(record)
-    body: Object = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": NAME,
-            "namespace": NAMESPACE,
-            "labels": {"app.kubernetes.io/managed-by": NAME},
-        },
-        "data": data,
-    }
-    try:
-        api.create(_COLLECTION, body)
-    except ApiError as error:
-        if error.reason != "AlreadyExists":
-            raise
-        api.merge(_PATH, {"data": data})
-    written = api.get(_PATH).get("data") or {}
-    if {key: written.get(key) for key in data} != data:
-        raise ProcedureError(
-            f"The backup in ConfigMap {LOCATION} reads back otherwise than it was written: something else changes it. "
-            "Nothing was removed."
-        )
+    written = read_back.write(
+        api,
+        _COLLECTION,
+        {"apiVersion": "v1", "kind": "ConfigMap"},
+        data,
+        overwrite=lambda _: api.merge(_PATH, {"data": data}),
+        otherwise=f"The backup in ConfigMap {LOCATION} reads back otherwise than it was written: something else "
+        "changes it. Nothing was removed.",
+    )
     return _parse(written)
 
 
