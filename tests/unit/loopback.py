@@ -101,6 +101,7 @@ class Server:
     Attributes:
         requests: what was asked, in order.
         connections: how many connections there were.
+        cut: how many it is still to hang up on in the middle of the TLS handshake.
     """
 
     def __init__(self, certificate: Path | None = None, clients: Path | None = None) -> None:
@@ -167,6 +168,13 @@ class Server:
             def handle_error(self, *_: Any) -> None:
                 pass  # a client that refuses the certificate
 
+            def verify_request(self, request: Any, _: Any) -> bool:
+                if not outer.cut:
+                    return True
+                outer.cut -= 1
+                socket.socket.recv(request, 65536)  # the client's hello: left unread, it would be a reset
+                return False
+
         self._server = Quiet(("127.0.0.1", 0), Handler)
         self._tls = certificate is not None
         if certificate:
@@ -184,7 +192,7 @@ class Server:
     def reset(self) -> None:
         """As it was made, for the next test."""
         self.requests: list[Request] = []
-        self.connections = 0
+        self.connections = self.cut = 0
         self.answer: Callable[[Request], Answer] = lambda _: Answer()
         self.stream: Callable[[Stream], None] = lambda stream: stream.end()
 

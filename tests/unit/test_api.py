@@ -443,6 +443,20 @@ class TestTls:
         assert secure.requests == []
         assert clock.passed == 0
 
+    def test_an_api_server_that_ends_in_the_middle_of_a_handshake_is_asked_again(
+        self, secure: Server, pem: Path
+    ) -> None:
+        secure.cut = 2
+        cluster = {"certificate-authority-data": authority(pem)}
+        assert Api.connect(kubeconfig(secure.url, cluster=cluster)).get("/x") == {}
+        assert secure.cut == 0
+
+    def test_one_that_always_does_is_told_as_one_that_does_not_answer(self, secure: Server, clock: Clock) -> None:
+        secure.cut = 10**9
+        with pytest.raises(UnreachableError, match=rf"{secure.url} doesn't answer.*tried for 10 s\): .*EOF"):
+            Api.connect(kubeconfig(secure.url)).get("/x")
+        assert 5 < clock.passed <= 10
+
     def test_plain_http_where_tls_is_meant_is_told(self, server: Server, clock: Clock) -> None:
         url = server.url.replace("http:", "https:")
         with pytest.raises(UnreachableError, match="no trusted connection"):

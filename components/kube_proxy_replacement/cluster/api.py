@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 from kubernetes.client.api_client import ApiClient
 from kubernetes.client.exceptions import ApiException
-from urllib3.exceptions import HTTPError, LocationValueError
+from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 
 from . import credentials
 from .errors import ApiError, KubeconfigError, UnreachableError
@@ -283,12 +283,6 @@ class Api:
                 starting = answer.status == 403 and time.monotonic() - self._line.broke < _COMING_BACK
                 if not (starting or answer.status in _BUSY) or time.monotonic() + pause > deadline:
                     return answer
-            except ApiException as error:  # the client's word for a TLS failure, which no second try mends
-                raise UnreachableError(
-                    f"There is no trusted connection to the API server {self.server} ({what}): "
-                    f"{_first_line(error.reason)}. Look at the cluster's certificate-authority and the user's "
-                    "client-certificate in the kubeconfig."
-                ) from None
             except LocationValueError:  # urllib3's errors of this kind are ValueErrors too
                 raise KubeconfigError(f"The kubeconfig's server {self.server!r} is no https:// URL.") from None
             except ValueError:
@@ -296,12 +290,20 @@ class Api:
                 raise KubeconfigError(
                     "The kubeconfig's token holds a line break or a character that no HTTP header may hold."
                 ) from None
-            except (HTTPError, OSError) as error:
+            except (ApiException, HTTPError, OSError) as error:
+                # over a failure of TLS the client puts a word of its own
+                its = error.__context__ if isinstance(error, ApiException) and error.__context__ else error
+                if _is_distrust(its):
+                    raise UnreachableError(
+                        f"There is no trusted connection to the API server {self.server} ({what}): {_cause(its)}. "
+                        "Look at the cluster's certificate-authority and the user's client-certificate in the "
+                        "kubeconfig."
+                    ) from None
                 self._line.broke = time.monotonic()
                 if time.monotonic() + pause > deadline:
                     raise UnreachableError(
                         f"The API server {self.server} doesn't answer ({what}, tried for {self._patience:.0f} s): "
-                        f"{_cause(error)}. Is it the cluster that is meant (kubeContext, KUBECONFIG), and is "
+                        f"{_cause(its)}. Is it the cluster that is meant (kubeContext, KUBECONFIG), and is "
                         "there a way "
                         "to it from here (VPN, proxy)?"
                     ) from None
@@ -331,6 +333,12 @@ def _api_error(server: str, method: str, path: str, status: int, text: str) -> A
     if status == 401:
         message = "these credentials aren't accepted: expired, or of another cluster. Sign in again, or set kubeContext"
     return ApiError(f"{server}: {method} {path}: {status} {message}", status=status, reason=reason)
+
+
+def _is_distrust(error: BaseException) -> bool:
+    """A failure of TLS that no second try mends. One in which the other side has just ended is none: that is an API
+    server that was killed, or a proxy before it."""
+    return isinstance(error, SSLError) and not any(isinstance(its, ssl.SSLEOFError) for its in error.args)
 
 
 def _cause(error: BaseException) -> str:
