@@ -16,8 +16,8 @@ import yaml
 from local.toolchain import Toolchain
 from tests.engine.acts import Act, act, but_for_proxies_pods, pods_of
 from tests.engine.conftest import NewStack
-from tests.engine.cut_off import HELM_BEGINS, Life, beside, nothing_to_do, switched
-from tests.engine.harness import RECORD, Cluster, Run, compared, wait_until
+from tests.engine.cut_off import HELM_BEGINS, Begun, Left, Life, beside, nothing_to_do, switched
+from tests.engine.harness import RECORD, Cluster, Run, compared, picked, wait_until
 from tests.engine.page import Reader, blocks
 
 PATIENCE = 8
@@ -201,13 +201,29 @@ def test_a_kube_proxy_that_hangs_is_restarted_and_routes(ruleless: Act, life: Li
     beside(ruleless, life)
 
 
-# 6. A switch-over that failed: rolled back, then kept
+# 6. A switch-over that failed: rolled back (the first time killed in that), then kept
 
 
 @pytest.fixture(scope="module")
-def rolled_back(cluster: Cluster, life: Life, reader: Reader, ruleless: Act) -> Act:
+def rolling(cluster: Cluster, life: Life, ruleless: Act) -> Left:
     cluster.annotate("node-3", "agent-keeps-config")
     life.stack.config("mode", "replace")
+    return life.cut("up", "Helm rolls back", rolls_back)
+
+
+def rolls_back(its: Begun) -> bool:
+    """One revision was the upgrade's."""
+    revisions = picked(its.asked, "create", "secrets", "sh.helm.release.*")
+    return "rolled back" in its.text and len(revisions) > 1
+
+
+def test_a_rollback_that_is_killed_leaves_the_release_pending_and_kube_proxy_back(rolling: Left) -> None:
+    assert rolling.release == "pending-rollback"
+    assert rolling.safe
+
+
+@pytest.fixture(scope="module")
+def rolled_back(cluster: Cluster, life: Life, reader: Reader, rolling: Left) -> Act:
     failed = act(cluster, life.stack, "up", fails=True)
     assert "It was rolled back" in failed.run.errors()
     cluster.annotate("node-3", "agent-keeps-config", None)
