@@ -297,7 +297,34 @@ def test_what_the_owner_keeps_secret_is_nowhere_in_what_the_runs_left(left: Step
     assert [canary for canary in CANARIES for text in texts if canary in text] == []
 
 
-# 2. Native routing with DSR, straight to replace; 3. encryption and Hubble's metrics
+# 2. An owner whose Helm is at work, or was killed in it: which can't be told apart
+
+
+@pytest.fixture(scope="module")
+def busy(cluster: Cluster, stack: Stack, toolchain: Toolchain, left: Step) -> Act:
+    upgrade = ["upgrade", "cilium", str(toolchain.cilium_chart), "--namespace", "kube-system", "--reuse-values"]
+    environment = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
+    with subprocess.Popen([str(toolchain.helm), *upgrade], env=environment) as helm:
+        wait_until("Helm has begun", lambda: is_pending(cluster), pause=0.01)
+        helm.kill()
+    assert is_pending(cluster), "Helm had ended before it was killed"
+    return act(cluster, stack, "up", fails=True)
+
+
+def is_pending(cluster: Cluster) -> bool:
+    return revisions(cluster)[-1]["info"]["status"] == "pending-upgrade"
+
+
+def test_a_release_that_somebody_else_may_be_at_work_on_is_left_alone(busy: Act, left: Step) -> None:
+    said = busy.run.errors()
+    revision = left.revision + 1
+    assert f"Helm release kube-system/cilium is pending-upgrade (revision {revision}) since " in said
+    assert ", by helm: somebody else is at work on it. Nothing was changed." in said
+    changes = [entry for entry in busy.audit if entry.by_person and entry.changes and entry.resource != "leases"]
+    assert changes == []
+
+
+# 3. Native routing with DSR, straight to replace; 4. encryption and Hubble's metrics
 
 
 @dataclass(frozen=True)
@@ -327,7 +354,7 @@ def his_values_are_kept(its: Story) -> None:
 
 
 @pytest.fixture(scope="module")
-def native(cluster: Cluster, new_stack: NewStack, helm: RunHelm, left: Step) -> Story:
+def native(cluster: Cluster, new_stack: NewStack, helm: RunHelm, busy: Act) -> Story:
     return story(cluster, new_stack, helm, "native-dsr")
 
 
@@ -351,7 +378,7 @@ def test_encryption_and_hubble_metrics(encrypted: Story) -> None:
     assert "dns:query;ignoreAAAA" in config["hubble-metrics"]
 
 
-# 4. An owner who has no kube-proxy
+# 5. An owner who has no kube-proxy
 
 
 @pytest.fixture(scope="module")
