@@ -242,7 +242,8 @@ class Life:
         return self.settled(act(self.cluster, self.stack, "destroy"))
 
     def settled(self, its: Act) -> Act:
-        wait_until("what was deleted is gone", lambda: not ending(self.cluster.objects()))
+        # controllers take their time to come back to an API server that was away
+        wait_until("what was deleted is gone", lambda: not ending(self.cluster.objects()), 120)
         return replace(its, after=self.cluster.objects())
 
     def as_found(self, its: Act) -> None:

@@ -589,6 +589,11 @@ class Cluster:
         time.sleep(seconds)  # that it takes long is what is tried
         self._embedded.revive()
 
+    def power_cut(self) -> None:
+        """All of it is killed at once, and started again: its nodes are rebooted."""
+        self._embedded.kill()
+        self._embedded.start(self.said.append)
+
     # The connection
 
     def _done(self, status: int, body: bytes, what: str) -> Object:
