@@ -16,7 +16,7 @@ from typing import Any
 import pulumi
 
 from . import hiding
-from .cluster import rights
+from .cluster import in_the_way, rights
 from .cluster.api import Api
 from .cluster.errors import ProcedureError
 from .release import REPOSITORY
@@ -46,7 +46,7 @@ async def demand(
     if reason:
         raise pulumi.RunError(hiding.hidden(reason, values) if veiled else reason)
     try:
-        lacks = await asyncio.to_thread(missing_rights if preview else demand_rights, manifest, settings)
+        lacks = await asyncio.to_thread(demand_way, manifest, settings, preview=preview)
     except ProcedureError as error:
         raise pulumi.RunError(str(error)) from None
     if lacks:
@@ -82,20 +82,23 @@ async def objects(
     return list((answer or {}).get("result") or [])
 
 
-def demand_rights(manifest: Sequence[Mapping[str, Any]], settings: Settings) -> None:
+def demand_way(manifest: Sequence[Mapping[str, Any]], settings: Settings, *, preview: bool) -> list[str]:
     """Before kube-proxy is removed for it: whether Helm will be let to install what was rendered.
 
-    Raises ProcedureError naming every right that is missing.
+    Returns: what an `up` with these credentials would lack, the steps' own rights and Helm's, a phrase each; asked in a
+        preview alone.
+    Raises ProcedureError naming every right that is missing (not in a preview), or each object that is in the way.
     """
     api = Api.connect(settings.kubeconfig, settings.kube_context)
-    rights.demand(api, rights.installing(manifest, settings.namespace), manifest)
-
-
-def missing_rights(manifest: Sequence[Mapping[str, Any]], settings: Settings) -> list[str]:
-    """What an `up` with these credentials would lack, the steps' own rights and Helm's, a phrase each."""
-    api = Api.connect(settings.kubeconfig, settings.kube_context)
-    wanted = rights.changing(settings.namespace) + rights.installing(manifest, settings.namespace)
-    return rights.missing(api, wanted, manifest)
+    lacks: list[str] = []
+    wanted = rights.installing(manifest, settings.namespace)
+    if preview:
+        lacks = rights.missing(api, rights.changing(settings.namespace) + wanted, manifest)
+    else:
+        rights.demand(api, wanted, manifest)
+    if not lacks:  # else it is left to the `up`, whose credentials may look
+        in_the_way.demand_none(api, manifest, settings.namespace, settings.release_name)
+    return lacks
 
 
 def otherwise(rendered: Sequence[Mapping[str, Any]], settings: Settings, host: str, port: int) -> str | None:

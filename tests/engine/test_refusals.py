@@ -424,6 +424,9 @@ def _refused_at_once(
         }
         runs = {name: task.result() for name, task in tasks.items()}
     runs |= {"reader looks": reading.preview(), "installer looks": installing.preview()}
+    with made(cluster, f"{_RBAC}/clusterroles", {"metadata": {"name": "cilium"}, "rules": []}):
+        unanswered.kubeconfig = cluster.kubeconfig
+        runs |= {"left over": unanswered.up(fails=True)}
     # one after the other: these hold the stack's lock
     runs |= {"up": moved.up(fails=True), "destroy": moved.destroy(fails=True)}
     runs["refresh"] = moved.run(["refresh", "--yes", "--skip-preview", "--stack", moved.name])
@@ -498,6 +501,11 @@ def test_rights_that_helm_would_miss_are_named_before_anything_is_removed(refusa
     refused(run, "may not create deployments in namespace kube-system", "ClusterRole cilium", "nothing was changed")
     assert "delete daemonsets" not in run.errors()
     assert "in all, first {" in run.errors(), "the rights that Cilium's role would grant"
+
+
+def test_what_an_old_cilium_has_left_in_helms_way_is_named_before_anything_is_removed(refusals: Refusals) -> None:
+    run = refusals.runs["left over"]
+    refused(run, "isn't this release's: clusterroles.rbac.authorization.k8s.io cilium.", "Nothing was changed")
 
 
 def test_no_token_is_shown(refusals: Refusals) -> None:

@@ -105,7 +105,7 @@ class Monitor(mocks.MockMonitor):
 @pytest.fixture
 def declare(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Monitor, Cluster]]]:
     # it asks the API server itself; its own test does that
-    monkeypatch.setattr(rendering, "demand_rights", lambda manifest, settings: None)
+    monkeypatch.setattr(rendering, "demand_way", lambda manifest, settings, preview: [])
 
     monkeypatch.setattr(ownership, "adopted", lambda parsed, on_top, folder: (folder / "chart", OWNERS))
 

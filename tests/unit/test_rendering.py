@@ -157,6 +157,12 @@ class TestDemand:
         with pytest.raises(pulumi.RunError, match="may not create daemonsets in namespace kube-system"):
             demand()
 
+    def test_what_is_in_its_way_is_one_too(self, helm: list[Any], rights_of: FakeApi) -> None:
+        rights_of.put({**config(), "metadata": {"name": "cilium-config", "namespace": "kube-system"}})
+        helm.append({"result": [config(), agents()]})
+        with pytest.raises(pulumi.RunError, match="configmaps kube-system/cilium-config"):
+            demand()
+
     def test_a_chart_that_can_not_be_rendered_is_told_in_helm_s_words_alone(
         self, helm: list[Any], rights_of: FakeApi
     ) -> None:
@@ -201,7 +207,7 @@ class TestDemand:
 def test_every_missing_right_is_named(rights_of: FakeApi) -> None:
     rights_of.allowed = lambda verb, resource, **_: resource not in ("daemonsets", "configmaps")
     with pytest.raises(ProcedureError) as caught:
-        rendering.demand_rights([config(), agents()], Settings(mode="replace", namespace="network"))
+        rendering.demand_way([config(), agents()], Settings(mode="replace", namespace="network"), preview=False)
     for words in rights.words(rights.installing([config(), agents()], "network")):
         assert f"may not {words}" in str(caught.value)
 
@@ -209,9 +215,22 @@ def test_every_missing_right_is_named(rights_of: FakeApi) -> None:
 def test_a_preview_names_what_an_up_would_lack(rights_of: FakeApi) -> None:
     """The steps' own rights too: nobody else asks for them in a preview."""
     rights_of.allowed = lambda verb, resource, **_: verb in ("get", "list")
-    said = rendering.missing_rights([config(), agents()], Settings(mode="replace", namespace="network"))
+    said = rendering.demand_way([config(), agents()], Settings(mode="replace", namespace="network"), preview=True)
     assert "may not create, patch, delete configmaps" not in said  # a `create` can't be held to a name
     for words in ("may not create configmaps in namespace kube-system", "may not delete daemonsets (kube-proxy)"):
         assert any(its.startswith(words) for its in said), words
     assert any("cilium-config" in its and its.endswith("in namespace network") for its in said)
     assert rights_of.changes() == []
+
+
+def test_who_may_not_look_leaves_what_is_in_the_way_to_the_up(rights_of: FakeApi) -> None:
+    rights_of.allowed = lambda verb, resource, **_: verb == "list"
+    assert rendering.demand_way([config(), agents()], Settings(mode="replace"), preview=True)
+    assert [call for call in rights_of.calls if call[0] == "GET"] == []
+
+
+@pytest.mark.parametrize("preview", [True, False])
+def test_who_may_look_is_told_what_is_in_the_way(rights_of: FakeApi, preview: bool) -> None:
+    rights_of.put({**config(), "metadata": {"name": "cilium-config", "namespace": "kube-system"}})
+    with pytest.raises(ProcedureError, match="configmaps kube-system/cilium-config"):
+        rendering.demand_way([config(), agents()], Settings(mode="replace"), preview=preview)

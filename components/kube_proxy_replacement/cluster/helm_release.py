@@ -33,6 +33,7 @@ class HelmRelease:
         values: the Helm values that it was given, without the chart's defaults.
         description: what is said of it in `helm history`.
         chart: the chart as Helm keeps it (helm.sh/helm/v3 pkg/chart/chart.go, its JSON); see `helm_chart`.
+        manifest: the objects that it rendered, YAML.
     """
 
     namespace: str
@@ -44,6 +45,7 @@ class HelmRelease:
     values: dict[str, Any] = field(default_factory=dict)
     description: str = ""
     chart: Object = field(default_factory=dict, repr=False, compare=False)
+    manifest: str = field(default="", repr=False, compare=False)
 
     @property
     def ours(self) -> bool:
@@ -226,16 +228,18 @@ def _revisions(api: Api, namespace: str, name: str) -> list[Object]:
 
 def _parsed(secret: Object) -> HelmRelease:
     metadata, content = secret["metadata"], _decoded(secret)
+    manifest = content.get("manifest") or ""
     return HelmRelease(
         namespace=metadata["namespace"],
         name=metadata["labels"]["name"],
         version=content["chart"]["metadata"]["version"],
         revision=int(metadata["labels"]["version"]),
         status=metadata["labels"]["status"],
-        config=_config(content.get("manifest") or ""),
+        config=_config(manifest),
         values=dict(content.get("config") or {}),
         description=str((content.get("info") or {}).get("description") or ""),
         chart=content["chart"],
+        manifest=manifest,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from . import agents, kube_proxy, lease, reach, record
 from .api import Api, Object
 from .errors import ApiError, ProcedureError
+from .manifest import namespace_of, plural
 
 _RBAC = "rbac.authorization.k8s.io"
 _COORDINATION = "coordination.k8s.io"
@@ -102,10 +103,9 @@ def installing(manifest: Iterable[Mapping[str, Any]], namespace: str) -> list[Ri
     """What Helm does with each of the chart's objects: get, create, patch, delete."""
     found = set()
     for item in manifest:
-        group, kind = str(item.get("apiVersion") or "").rpartition("/")[0], _plural(str(item.get("kind")))
-        metadata = item.get("metadata") or {}
-        name = str(metadata.get("name") or "")
-        where = "" if _cluster_wide(item) else str(metadata.get("namespace") or namespace)
+        group, kind = str(item.get("apiVersion") or "").rpartition("/")[0], plural(str(item.get("kind")))
+        name = str((item.get("metadata") or {}).get("name") or "")
+        where = namespace_of(item, namespace)
         found.add(Right("create", group, kind, where))
         at = name if kind == "namespaces" else where
         found |= {Right(verb, group, kind, at, name) for verb in ("get", "patch", "delete")}
@@ -155,7 +155,7 @@ def ungrantable(api: Api, manifest: Iterable[Mapping[str, Any]]) -> list[str]:
     """
 
     def refused(item: Mapping[str, Any]) -> str | None:
-        metadata, kind = item["metadata"], _plural(item["kind"])
+        metadata, kind = item["metadata"], plural(item["kind"])
         namespace = metadata.get("namespace") or ""
         if item["kind"] == "Role" and not namespace:
             return None  # Helm puts it into the release's; `installing` asks for that
@@ -182,7 +182,7 @@ def unbindable(api: Api, manifest: Iterable[Mapping[str, Any]]) -> list[Right]:
     """
     found = []
     for item in _roles(manifest):
-        kind, metadata = _plural(item["kind"]), item["metadata"]
+        kind, metadata = plural(item["kind"]), item["metadata"]
         where = str(metadata.get("namespace") or "")
         if api.may("escalate", kind, group=_RBAC, namespace=where):
             found.append(Right("bind", _RBAC, kind, where, metadata["name"]))
@@ -205,7 +205,7 @@ def missing(api: Api, rights: Iterable[Right], roles: Iterable[Mapping[str, Any]
     tried = [
         item
         for item in roles
-        if (_plural(str(item.get("kind"))), (item.get("metadata") or {}).get("namespace") or "") not in unmade
+        if (plural(str(item.get("kind"))), (item.get("metadata") or {}).get("namespace") or "") not in unmade
     ]
     lacks += unbindable(api, tried)
     return [f"may not {its}" for its in words(lacks)] + ungrantable(api, tried)
@@ -248,20 +248,3 @@ def _dry_run(api: Api, collection: str, body: Object) -> None:
         api.create(f"{collection}?dryRun=All", body)
     elif live.get("rules") != body.get("rules"):
         api.replace(f"{collection}/{body['metadata']['name']}?dryRun=All", live | {"rules": body.get("rules") or []})
-
-
-def _plural(kind: str) -> str:
-    name = kind.lower()
-    if name == "endpoints":
-        return name
-    if name.endswith("y"):
-        return f"{name[:-1]}ies"
-    return f"{name}es" if name.endswith(("s", "x", "ch")) else f"{name}s"
-
-
-def _cluster_wide(item: Mapping[str, Any]) -> bool:
-    return item.get("kind") in (
-        "Namespace", "ClusterRole", "ClusterRoleBinding", "IngressClass", "GatewayClass", "PriorityClass",
-        "CustomResourceDefinition", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration",
-        "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
-    )  # fmt: skip
