@@ -10,6 +10,7 @@ import base64
 import gzip
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from local.toolchain import Toolchain
 from tests.engine.acts import Act, act, helms_changes, pods, rules_read
 from tests.engine.conftest import NewStack
 from tests.engine.harness import CILIUM, RECORD, Cluster, Object, Stack, in_order, picked, wait_until
 
+NEWER = "1.18.99"
 VALUES = Path(__file__).with_name("values")
 SECRETS = "/api/v1/namespaces/kube-system/secrets"
 CANARIES = ("CANARY-in-a-list", "CANARY-under-its-name")
@@ -66,16 +69,20 @@ def helm(cluster: Cluster, toolchain: Toolchain) -> RunHelm:
 class Step(Act):
     """Attributes:
     values: the release's tree of values after it.
+    version: its chart's.
     revision: Helm's newest.
     """
 
     values: Tree
+    version: str
     revision: int
 
 
 def step(cluster: Cluster, stack: Stack, command: str, *, fails: bool = False) -> Step:
     done = act(cluster, stack, command, fails=fails)
-    return Step(**vars(done), values=values(cluster), revision=len(revisions(cluster)))
+    kept = revisions(cluster)
+    version = kept[-1]["chart"]["metadata"]["version"]
+    return Step(**vars(done), values=values(cluster), version=version, revision=len(kept))
 
 
 def revisions(cluster: Cluster) -> list[Object]:
@@ -337,11 +344,16 @@ class Story:
     left: Step
 
 
-def story(cluster: Cluster, new_stack: NewStack, helm: RunHelm, name: str) -> Story:
+def story(cluster: Cluster, new_stack: NewStack, helm: RunHelm, name: str, chart: Path | None = None) -> Story:
+    """One owner's Cilium, from its install to the end.
+
+    Args:
+        chart: what the setting says; where None, it is the chart that runs.
+    """
     helm("uninstall")
     wait_until("the last owner's Cilium is gone", lambda: gone(cluster), 60)
     owners = installed(cluster, helm, name)
-    stack = new_stack(cluster, mode="replace", chart=None)
+    stack = new_stack(cluster, mode="replace", chart=chart and str(chart))
     switched = step(cluster, stack, "up")
     stack.config("mode", "coexist")
     return Story(owners, switched, step(cluster, stack, "up"), step(cluster, stack, "destroy"))
@@ -367,8 +379,18 @@ def test_native_routing_with_dsr(native: Story) -> None:
 
 
 @pytest.fixture(scope="module")
-def encrypted(cluster: Cluster, new_stack: NewStack, helm: RunHelm, native: Story) -> Story:
-    return story(cluster, new_stack, helm, "encrypted")
+def encrypted(cluster: Cluster, new_stack: NewStack, helm: RunHelm, newer: Path, native: Story) -> Story:
+    return story(cluster, new_stack, helm, "encrypted", newer)
+
+
+@pytest.fixture(scope="module")
+def newer(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The chart, as another version of itself."""
+    folder = tmp_path_factory.mktemp("newer") / "cilium"
+    shutil.copytree(toolchain.cilium_chart, folder)
+    file = folder / "Chart.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"version": NEWER}))
+    return folder
 
 
 def test_encryption_and_hubble_metrics(encrypted: Story) -> None:
@@ -376,6 +398,14 @@ def test_encryption_and_hubble_metrics(encrypted: Story) -> None:
     config = encrypted.switched.after["ConfigMap kube-system/cilium-config"]["data"]
     assert config["enable-wireguard"] == "true"
     assert "dns:query;ignoreAAAA" in config["hubble-metrics"]
+
+
+def test_values_are_kept_over_a_change_of_version(encrypted: Story) -> None:
+    """There with the switch-over; `destroy` leaves the version that runs."""
+    assert encrypted.switched.outputs["release"]["version"] == NEWER
+    assert encrypted.back.outputs["release"]["version"] == NEWER
+    assert encrypted.left.version == NEWER
+    his_values_are_kept(encrypted)
 
 
 # 5. An owner who has no kube-proxy
