@@ -84,6 +84,7 @@ def environment(toolchain: Toolchain, kubeconfig: Path, folder: Path) -> dict[st
     first = (VENV / "bin", toolchain.pulumi.parent, toolchain.helm.parent)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PULUMI_")}
     return kept | {
+        "KUBECACHEDIR": str(folder / "kube-cache"),  # kubectl's and helm's, which else lies in the user's home
         "KUBECONFIG": str(kubeconfig),
         "PATH": os.pathsep.join([*map(str, first), kept.get("PATH", os.defpath)]),
         "PULUMI_BACKEND_URL": state.as_uri(),

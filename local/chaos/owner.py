@@ -74,7 +74,11 @@ class Owner:
         done = subprocess.run(
             [str(self._toolchain.helm), *arguments, f"--namespace={_NAMESPACE}", f"--kubeconfig={self._kubeconfig}"],
             input=told,
-            env=os.environ | {"HELM_CACHE_HOME": str(self._kubeconfig.parent / "helm")},
+            env=os.environ
+            | {
+                "HELM_CACHE_HOME": str(self._kubeconfig.parent / "helm"),
+                "KUBECACHEDIR": str(self._kubeconfig.parent / "kubectl"),
+            },
             capture_output=True,
             text=True,
             timeout=_HELM_SECONDS,

@@ -28,6 +28,8 @@ from tests.engine.harness import Object, Run, Stack
 
 PATIENCE = 60
 """The setting timeoutSeconds: how long agents may take without progress."""
+IMPATIENCE = 20
+"""The same, where a run is to fail by waiting."""
 CALM = 5.0
 """Seconds of nothing but traffic after an act."""
 _LOOKING = 15.0
@@ -184,8 +186,11 @@ class Story:
         """To replace, with an address of the API server's that one node doesn't reach."""
         _ = self.beside
         with unreachable(self.far, control_plane.OTHER_ADDRESS):
-            act = self.ground.act("up", fails=True, mode="replace", apiServerHost=control_plane.OTHER_ADDRESS)
+            act = self.ground.act(
+                "up", fails=True, mode="replace", apiServerHost=control_plane.OTHER_ADDRESS, timeoutSeconds=IMPATIENCE
+            )
         self.ground.stack.config("apiServerHost", None)
+        self.ground.stack.config("timeoutSeconds", PATIENCE)
         return act
 
     @cached_property
@@ -228,7 +233,7 @@ class Story:
         """To coexist, with a kube-proxy on one node whose pod runs and that writes no rule."""
         _ = self.detached
         with halted(self.far):
-            act = self.ground.act("up", fails=True, mode="coexist", timeoutSeconds=20)
+            act = self.ground.act("up", fails=True, mode="coexist", timeoutSeconds=IMPATIENCE)
         self.ground.stack.config("timeoutSeconds", PATIENCE)
         return act
 
@@ -251,7 +256,7 @@ class Story:
         """To replace, with an agent on one node that can't be restarted: undone in the same run; a preview after it."""
         _ = self.translated_again
         with kept(self.ground, self.far):
-            act = self.ground.act("up", fails=True, mode="replace", timeoutSeconds=20)
+            act = self.ground.act("up", fails=True, mode="replace", timeoutSeconds=IMPATIENCE)
         return act, self.ground.stack.preview()
 
     @cached_property

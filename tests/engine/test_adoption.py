@@ -53,7 +53,7 @@ def helm(cluster: Cluster, toolchain: Toolchain) -> RunHelm:
         chart = [str(toolchain.cilium_chart)] if verb in ("install", "upgrade") else []
         done = subprocess.run(
             [str(toolchain.helm), verb, "cilium", *chart, "--namespace", "kube-system", *arguments],
-            env=os.environ | {"KUBECONFIG": str(cluster.kubeconfig)},
+            env=environment(cluster),
             capture_output=True,
             text=True,
             timeout=120,
@@ -63,6 +63,13 @@ def helm(cluster: Cluster, toolchain: Toolchain) -> RunHelm:
         return done.stdout
 
     return run
+
+
+def environment(cluster: Cluster) -> dict[str, str]:
+    return os.environ | {
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "KUBECACHEDIR": str(cluster.kubeconfig.parent / "kubectl"),
+    }
 
 
 @dataclass(frozen=True)
@@ -310,8 +317,7 @@ def test_what_the_owner_keeps_secret_is_nowhere_in_what_the_runs_left(left: Step
 @pytest.fixture(scope="module")
 def busy(cluster: Cluster, stack: Stack, toolchain: Toolchain, left: Step) -> Act:
     upgrade = ["upgrade", "cilium", str(toolchain.cilium_chart), "--namespace", "kube-system", "--reuse-values"]
-    environment = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
-    with subprocess.Popen([str(toolchain.helm), *upgrade], env=environment) as helm:
+    with subprocess.Popen([str(toolchain.helm), *upgrade], env=environment(cluster)) as helm:
         wait_until("Helm has begun", lambda: is_pending(cluster), pause=0.01)
         helm.kill()
     assert is_pending(cluster), "Helm had ended before it was killed"
