@@ -243,8 +243,12 @@ class Life:
 
     def settled(self, its: Act) -> Act:
         # controllers take their time to come back to an API server that was away
-        wait_until("what was deleted is gone", lambda: not ending(self.cluster.objects()), 120)
+        wait_until("what was deleted is gone", self._nothing_is_ending, 120)
         return replace(its, after=self.cluster.objects())
+
+    def _nothing_is_ending(self) -> bool:
+        assert ending(self.cluster.objects()) == []
+        return True
 
     def as_found(self, its: Act) -> None:
         """Asserts that kube-proxy routes on every node as it did before, and nothing else is there that wasn't."""
