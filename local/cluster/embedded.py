@@ -23,6 +23,7 @@ Report = Callable[[str], None]
 __all__ = ["EmbeddedCluster", "Programs"]
 
 _API_SERVER: Final = "kube-apiserver"
+_NODE_LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 _POLL_SECONDS: Final = 0.1
 _CONTROL_PLANE_SECONDS: Final = 60.0
 _SECONDS: Final = 90.0
@@ -159,6 +160,8 @@ class EmbeddedCluster:
         self._processes.start("kube-controller-manager", commands.kube_controller_manager())
         self._processes.start("kube-scheduler", commands.kube_scheduler())
         self._processes.start("node-simulator", commands.node_simulator())
+        # a node's lease of before is of a kwok that is gone, and a new one would leave that node alone for good
+        api.delete(_NODE_LEASES)
         self._processes.start("kwok", commands.kwok())
         return api
 
