@@ -316,7 +316,8 @@ def test_what_the_owner_keeps_secret_is_nowhere_in_what_the_runs_left(left: Step
 
 @pytest.fixture(scope="module")
 def busy(cluster: Cluster, stack: Stack, toolchain: Toolchain, left: Step) -> Act:
-    upgrade = ["upgrade", "cilium", str(toolchain.cilium_chart), "--namespace", "kube-system", "--reuse-values"]
+    upgrade = ["upgrade", "cilium", str(toolchain.cilium_chart), "--namespace", "kube-system"]
+    upgrade += ["--values", str(VALUES / "tunnel.yaml")]
     with subprocess.Popen([str(toolchain.helm), *upgrade], env=environment(cluster)) as helm:
         wait_until("Helm has begun", lambda: is_pending(cluster), pause=0.01)
         helm.kill()
