@@ -334,7 +334,7 @@ def test_a_release_that_somebody_else_may_be_at_work_on_is_left_alone(busy: Act,
     said = busy.run.errors()
     revision = left.revision + 1
     assert f"Helm release kube-system/cilium is pending-upgrade (revision {revision}) since " in said
-    assert ", by helm: somebody else is at work on it. Nothing was changed." in said
+    assert ", by Helm: somebody else is at work on it. Nothing was changed." in said
     changes = [entry for entry in busy.audit if entry.by_person and entry.changes and entry.resource != "leases"]
     assert changes == []
 
