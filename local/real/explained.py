@@ -36,9 +36,9 @@ class Explanation:
 
 
 MADE_IN_THE_INSTANT: Final = Explanation(
-    "a new connection from outside that was made in the instant of the exchange lost its answer, as kept ones do",
+    "a new connection or query from outside in the instant of the exchange lost its answer, as kept ones do",
     "docs/connections.md#6-made-in-the-instant-of-the-exchange",
-    re.compile(r"outside>(cluster|local|external|balancer|sticky|ports)-(host|pod)(/2)?@"),
+    re.compile(r"outside>(cluster|local|external|balancer|sticky|dns|ports)-(host|pod)(/2)?@"),
     # Connected, or its first packet translated by one and the answer to it by the other.
     re.compile(r"^((read|write): |dial: (timed out|.*reset by peer))"),
     most=1,

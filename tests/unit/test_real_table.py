@@ -94,9 +94,17 @@ def test_a_reset_connection_is_explained_and_once_more_where_it_was_opened_anew_
     assert any(OUTSIDE in line for line in often.unexplained)
 
 
-@pytest.mark.parametrize("error", ["read: timed out", "dial: timed out", "dial: connection reset by peer"])
-def test_a_new_connection_is_explained_where_its_packets_met_both(error: str) -> None:
-    hung = failure("outside>sticky-host@node-1", error)
+@pytest.mark.parametrize(
+    ("target", "error"),
+    [
+        ("sticky", "read: timed out"),
+        ("sticky", "dial: timed out"),
+        ("sticky", "dial: connection reset by peer"),
+        ("dns", "read: timed out"),
+    ],
+)
+def test_a_new_connection_is_explained_where_its_packets_met_both(target: str, error: str) -> None:
+    hung = failure(f"outside>{target}-host@node-1", error)
     assert table.verdict(legs(leg(hung)), legs(leg(hung))).broken == ()
 
 
@@ -104,8 +112,7 @@ def test_a_new_connection_is_explained_once_a_stream_and_not_where_nobody_took_i
     stream = "outside>sticky-host@node-1"
     hung, refused = failure(stream, "read: timed out"), failure(stream, "dial: connection refused")
     manual = legs(leg(hung, hung, hung))
-    datagram = failure("outside>dns-host@node-1", "read: timed out")
-    for its in (leg(refused), leg(hung, replace(hung, instant=START + 9)), leg(datagram)):
+    for its in (leg(refused), leg(hung, replace(hung, instant=START + 9))):
         assert "1 failures that nothing explains" in table.verdict(legs(its), manual).line
 
 
