@@ -1,9 +1,8 @@
-"""The settings from `pulumi config`, as the component's arguments."""
+"""The settings from `pulumi config`: the component's arguments, and what the program alone has."""
 
-from __future__ import annotations
-
+# without `from __future__ import annotations`: Pulumi's analyzer of components reads what is written here as types
 import difflib
-from typing import Any, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import pulumi
 
@@ -21,8 +20,34 @@ _SHAPES = {
 _LIST = f"it takes a list of names of checks ({', '.join(checks.NAMES)})."
 
 
+class ProgramSettings(TypedDict):
+    """The settings of the program itself; in another program the component's `ResourceOptions` have them."""
+
+    protect: NotRequired[bool]
+    """Whether `pulumi destroy` is refused, before it has changed anything. Default: `false`.
+
+    All resources are protected, not the Release alone: `destroy` takes what depends on it first, and would have
+    brought kube-proxy back before it is refused. A change of mode is no deletion, and goes on as ever. To destroy: set
+    `false`, `pulumi up` (which changes nothing in the cluster), `pulumi destroy`.
+    """
+
+
+PROGRAM = tuple(ProgramSettings.__annotations__)
+"""The names of the program's own settings."""
+
+_NAMES = (*settings.NAMES, *PROGRAM)
+
+
+def options(config: pulumi.Config) -> pulumi.ResourceOptions:
+    """The component's options, as the stack has them.
+
+    Raises pulumi.RunError where one isn't as it must be.
+    """
+    return pulumi.ResourceOptions(protect=_value(config, "protect") or None)
+
+
 def arguments(config: pulumi.Config) -> KubeProxyReplacementArgs:
-    """Every setting of the stack that is set.
+    """Every setting of the stack that is set, but for the program's own.
 
     Raises pulumi.RunError naming a setting that doesn't exist, or isn't as it must be, and what to write instead.
     """
@@ -30,7 +55,7 @@ def arguments(config: pulumi.Config) -> KubeProxyReplacementArgs:
     # pulumi.Config answers for a key that it is asked for; which keys there are, only the runtime knows
     everything = {**pulumi.runtime.config.get_config_env(), **pulumi.runtime.config.CONFIG.get()}
     names = [key.removeprefix(prefix) for key in everything if key.startswith(prefix)]
-    reasons = settings.unknown(names) + [reason for key in everything if (reason := _meant(key, config.name))]
+    reasons = settings.unknown(names, _NAMES) + [reason for key in everything if (reason := _meant(key, config.name))]
     if reasons:
         raise pulumi.RunError("\n".join(sorted(reasons)))
     if config.get("kubeconfig") and not pulumi.runtime.is_config_secret(f"{prefix}kubeconfig"):
@@ -38,7 +63,7 @@ def arguments(config: pulumi.Config) -> KubeProxyReplacementArgs:
             "kubeconfig: it is plain text in the stack's file, for everyone who reads the repository. Write it with "
             "`pulumi config set --secret kubeconfig`, and take the credentials that were in it out of use."
         )
-    given = {name: value for name in names if (value := _value(config, name)) not in (None, "")}
+    given = {name: value for name in names if name not in PROGRAM and (value := _value(config, name)) not in (None, "")}
     # of an object in which one value is encrypted, nobody can say here which one it is: all of it is secret. The
     # component itself makes a kubeconfig one
     encrypted = [name for name in given if pulumi.runtime.is_config_secret(f"{prefix}{name}") and name != "kubeconfig"]
@@ -63,7 +88,7 @@ def _meant(key: str, own: str) -> str | None:
         setting = "kubeContext" if name == "context" else "kubeconfig"
         return f"{key}: this program doesn't read it, it has a provider of its own; write {own}:{setting}."
     near = difflib.SequenceMatcher(None, namespace, own).ratio() > _NEAR
-    if name in settings.NAMES and (near or namespace in _ALIKE):
+    if name in _NAMES and (near or namespace in _ALIKE):
         return f"{key}: the namespace is misspelt, and nothing reads it; write {own}:{name}."
     return None
 
@@ -82,7 +107,7 @@ def _value(config: pulumi.Config, name: str) -> Any:
             return value
         if name in ("apiServerPort", "timeoutSeconds"):
             return config.get_int(name)
-        if name in ("hubble", "keepConnections"):
+        if name in ("hubble", "keepConnections", "protect"):
             return config.get_bool(name) if config.get(name) else None
         return config.get(name)
     except (pulumi.ConfigTypeError, ValueError, AttributeError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -18,7 +18,7 @@ NAMES = (
     "kubeContext", "values", "strategy", "loadBalancer", "hubble", "keepConnections", "timeoutSeconds", "onFailure",
     "skipChecks", "verify",
 )  # fmt: skip
-"""Every setting's name; `Pulumi.yaml` declares each of them."""
+"""The name of every setting of the component; `Pulumi.yaml` declares each of them."""
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _RELEASE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?")  # Helm's own limit is 53 characters
@@ -45,23 +45,10 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings with their defaults; "" and 0 mean «to be found».
+    """The settings with their defaults, read; `KubeProxyReplacementArgs` says what each of them means.
 
-    Attributes:
-        mode: which of the two.
-        api_server_host, api_server_port: where agents reach the API server.
-        cilium_version: the chart's version.
-        chart: "" for Cilium's repository, else a repository's URL, an OCI address, a folder or an archive.
-        namespace, release_name: of the Helm release.
-        kubeconfig: a kubeconfig's content, None for the ambient one; kube_context: None for the current one.
-        values: further Helm values.
-        load_balancer: `{mode, algorithm, acceleration, sessionAffinity}`, each optional.
-        hubble: flow visibility; None where it isn't said, which is yes, or an adopted release's owner's.
-        keep_connections: whether pods' open connections to ClusterIPs live through a switch-over; None where it isn't
-            said, which is yes unless `values` says otherwise.
-        timeout_seconds: longest time without progress.
-        on_failure: what a switch-over that fails leaves: the cluster as it was before, or all as it is.
-        skip_checks: names of the checks whose «no» is taken as seen.
+    "" and 0 mean «to be found», "" of chart Cilium's repository; None of kubeconfig and kube_context the ambient ones,
+    of hubble and keep_connections that it isn't said, so that an owner's own value, or `values`, may say it.
     """
 
     mode: Mode
@@ -131,12 +118,12 @@ def parse(raw: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def unknown(names: list[str]) -> list[str]:
-    """A sentence for each name that is no setting, with the nearest one."""
+def unknown(names: list[str], known: Sequence[str] = NAMES) -> list[str]:
+    """A sentence for each name that is no setting, with the nearest one that is known."""
     reasons = []
-    for name in sorted(set(names) - set(NAMES)):
-        near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(NAMES)}."
+    for name in sorted(set(names) - set(known)):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(known)}."
         reasons.append(f"{name!r}: there is no such setting; {hint}")
     return reasons
 

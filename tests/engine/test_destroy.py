@@ -36,6 +36,7 @@ from tests.engine.harness import (
     Cluster,
     Object,
     Stack,
+    changes_by_person,
     compared,
     in_order,
     picked,
@@ -66,7 +67,7 @@ def found(cluster: Cluster) -> Found:
 
 @pytest.fixture(scope="module")
 def stack(cluster: Cluster, new_stack: NewStack, found: Found) -> Stack:
-    return new_stack(cluster, mode="replace", timeoutSeconds=PATIENCE)
+    return new_stack(cluster, mode="replace", timeoutSeconds=PATIENCE, protect=True)
 
 
 # 1. A backup that reads back otherwise than it was written
@@ -198,11 +199,37 @@ def test_fresh_agents_get_the_pod_addresses_that_the_cluster_has(switched: Switc
     assert switched.after["ConfigMap kube-system/cilium-config"]["data"]["ipam"] == "kubernetes"
 
 
-# 4. A destroy that can't go on
+# 4. A destroy of what is protected
 
 
 @pytest.fixture(scope="module")
-def stopped(cluster: Cluster, stack: Stack, switched: Switched) -> Act:
+def protected(cluster: Cluster, stack: Stack, switched: Switched) -> Act:
+    return act(cluster, stack, "destroy", fails=True)
+
+
+def test_destroy_of_what_is_protected_is_refused_before_anything_is_changed(protected: Act, stack: Stack) -> None:
+    """The way back too, which is a resource's delete: else kube-proxy would be back before the Release says no."""
+    assert "protect" in protected.run.text
+    assert changes_by_person(protected.audit) == []
+    assert compared(protected.before, protected.after) == {}
+
+
+@pytest.fixture(scope="module")
+def let_go(cluster: Cluster, stack: Stack, protected: Act) -> Act:
+    stack.config("protect", False)
+    return act(cluster, stack, "up")
+
+
+def test_taking_the_protection_away_changes_nothing(let_go: Act) -> None:
+    assert let_go.run.changes == {}
+    assert changes_by_person(let_go.audit) == []
+
+
+# 5. A destroy that can't go on
+
+
+@pytest.fixture(scope="module")
+def stopped(cluster: Cluster, stack: Stack, let_go: Act) -> Act:
     with faulty(cluster, "node-1", "kube-proxy-writes-no-rules"):
         return act(cluster, stack, "destroy", fails=True)
 
@@ -222,7 +249,7 @@ def test_destroy_names_the_node_where_kube_proxy_does_not_route(stopped: Act) ->
     assert "Cilium was not touched" in stopped.run.errors()
 
 
-# 5. The destroy after that
+# 6. The destroy after that
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Any
 import pulumi
 import pytest
 
-from kube_proxy_replacement.config import arguments
+from kube_proxy_replacement.config import arguments, options
 from kube_proxy_replacement.settings import NAMES
 
 PROJECT = "kube-proxy-replacement"
@@ -74,6 +74,18 @@ def test_every_setting_arrives_under_its_argument_s_name_and_as_its_type() -> No
     assert len(given) == len(NAMES)
 
 
+@pytest.mark.parametrize(("written", "protected"), [("true", True), ("false", None), ("", None), (None, None)])
+def test_protect_is_an_option_of_the_component_and_no_argument(written: str | None, protected: bool | None) -> None:
+    assert read(mode="replace", **({} if written is None else {"protect": written})) == {"mode": "replace"}
+    assert options(pulumi.Config(PROJECT)).protect is protected
+
+
+def test_protect_that_is_neither_true_nor_false_is_refused() -> None:
+    pulumi.runtime.set_all_config({f"{PROJECT}:protect": "yes"}, [])
+    with pytest.raises(pulumi.RunError, match=r"^protect: "):
+        options(pulumi.Config(PROJECT))
+
+
 def test_what_is_empty_is_not_set() -> None:
     assert read(mode="replace", chart="", kubeconfig="", apiServerHost="", keepConnections="") == {"mode": "replace"}
 
@@ -93,6 +105,11 @@ def test_a_setting_that_does_not_exist_is_named_with_the_nearest() -> None:
         read(mode="replace", apiServerHosts="192.0.2.10")
 
 
+def test_the_programs_own_setting_is_among_the_nearest() -> None:
+    with pytest.raises(pulumi.RunError, match="'protected': there is no such setting; did you mean protect"):
+        read(mode="replace", protected="true")
+
+
 def test_a_setting_that_does_not_exist_is_found_also_where_the_engine_passes_it_by_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -109,6 +126,7 @@ class TestKeysOfOtherNamespaces:
             ("kubernetes:kubeconfig", "kube-proxy-replacement:kubeconfig"),
             ("kube-proxy-replacment:hubble", "kube-proxy-replacement:hubble"),
             ("cilium:ciliumVersion", "kube-proxy-replacement:ciliumVersion"),
+            ("cilium:protect", "kube-proxy-replacement:protect"),
         ],
     )
     def test_one_that_was_meant_for_this_program_is_told_with_what_to_write(self, key: str, meant: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from kube_proxy_replacement.config import PROGRAM
 from kube_proxy_replacement.settings import NAMES, Settings, SettingsError, parse, unknown
 
 ROOT = Path(__file__).parents[2]
@@ -227,13 +228,14 @@ class TestUnknown:
 
 def test_pulumi_yaml_declares_every_setting_and_no_other() -> None:
     declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
-    assert set(declared) == set(NAMES)
+    assert set(declared) == {*NAMES, *PROGRAM}
 
 
 def test_pulumi_yaml_has_the_defaults_that_the_program_has() -> None:
     declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
     defaults = {name: its["default"] for name, its in declared.items() if "default" in its}
     assert set(declared) - set(defaults) == {"mode"}
+    assert defaults.pop("protect") is False
     assert parse({"mode": "replace", **defaults}) == parse({"mode": "replace"})
 
 
