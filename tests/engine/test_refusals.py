@@ -7,6 +7,7 @@ Every test here leaves the cluster as it was: `nothing_changed` looks at the API
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from local.toolchain import Toolchain
 from tests.engine.conftest import NewStack
 from tests.engine.harness import (
     RECORD,
+    REPOSITORY,
     STEPS,
     Cluster,
     Object,
@@ -119,6 +121,27 @@ def test_what_is_right_is_accepted(ask: Ask, cluster: Cluster, mode: str) -> Non
     found = ask.accepted(mode=mode)
     assert found["apiServer"] == {"host": cluster.host, "port": cluster.port, "source": found["apiServer"]["source"]}
     assert found["cluster"] == cluster.uid("/api/v1/namespaces/kube-system")
+
+
+def test_prods_stack_file_is_accepted_as_it_stands(cluster: Cluster, toolchain: Toolchain, tmp_path: Path) -> None:
+    """With a plain kubeconfig that has its context, and with the version of the chart that it says."""
+    theirs = yaml.safe_load(cluster.kubeconfig.read_text())
+    theirs["contexts"].append({"name": "prod", "context": theirs["contexts"][0]["context"]})
+    theirs["current-context"] = ""
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(theirs))
+    stack = Stack(toolchain, tmp_path / "person", kubeconfig, name="prod")
+    stack.settings_file.parent.mkdir()
+    shutil.copyfile(REPOSITORY / "stacks" / "Pulumi.prod.yaml", stack.settings_file)
+    stack.create().config("chart", str(toolchain.cilium_chart))  # its repository isn't asked
+    run = stack.preview()
+    assert f"{cluster.host}:{cluster.port}" in run.notes()
+    seen = {its["urn"]: its for event in run.events if (its := event.get("resourcePreEvent", {}).get("metadata"))}
+    declared = [its["new"] for its in seen.values() if its["type"] != "pulumi:pulumi:Stack" and its["op"] == "create"]
+    assert len(declared) > len(STEPS)
+    assert all(new["protect"] for new in declared if "default" not in new["urn"])
+    (release,) = (new for new in declared if new["type"] == "kubernetes:helm.sh/v3:Release")
+    assert release["inputs"]["values"]["updateStrategy"] == {"rollingUpdate": {"maxUnavailable": 1}}
 
 
 # Settings
@@ -401,6 +424,7 @@ def _refused_at_once(
     misspelt = new_stack(cluster, **replace, apiServerHots="192.0.2.1")
     misspelt.config("kube-proxy-replacment:kubeContext", "prod")
     misspelt.config("kubernetes:context", "prod")
+    mistyped = new_stack(cluster, **replace, timeoutSeconds="10m")
     plain = new_stack(cluster, **replace, kubeconfig=kubeconfig_with(SECRET))
     contrary = new_stack(cluster, **replace, values={"kubeProxyReplacement": False, "hubbel": {}})
     secretive = new_stack(cluster, **replace)
@@ -414,6 +438,7 @@ def _refused_at_once(
     with ThreadPoolExecutor() as pool:
         tasks = {
             "misspelt": pool.submit(misspelt.preview, fails=True),
+            "mistyped": pool.submit(mistyped.preview, fails=True),
             "plain": pool.submit(plain.preview, fails=True),
             "contrary": pool.submit(contrary.preview, fails=True),
             "secret": pool.submit(secretive.up, fails=True),
@@ -443,6 +468,12 @@ def test_no_refused_run_has_changed_anything(refusals: Refusals) -> None:
 
 def test_a_setting_that_does_not_exist_is_refused_with_the_nearest(refusals: Refusals) -> None:
     refused(refusals.runs["misspelt"], "'apiServerHots'", "did you mean apiServerHost?")
+
+
+def test_a_value_of_a_wrong_type_is_refused_before_the_program_starts(refusals: Refusals) -> None:
+    run = refusals.runs["mistyped"]
+    assert "configuration key 'timeoutSeconds' must be of type 'integer'" in run.text
+    assert run.steps == []
 
 
 def test_a_setting_in_a_namespace_that_nothing_reads_is_refused(refusals: Refusals) -> None:
