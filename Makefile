@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export NODES ARGS RUNS SEED FROM
 
-TARGETS := help up preview outputs kubeconfig pulumi down up-real bench-real down-real clean test test-unit check bench chaos
+TARGETS := help up preview outputs kubeconfig pulumi down up-real bench-real down-real clean test test-unit check docs bench chaos
 
 .PHONY: $(TARGETS)
 $(TARGETS):

@@ -13,6 +13,7 @@
   test        check, the unit tests, the engine tests, the tests on real nodes where the machine can have them
   test-unit   the unit tests
   check       lint, format, types, imports
+  docs        docs/settings.md and Pulumi.yaml's settings, from the code
   bench       how fast it is, as ratios
   chaos       runs that are killed or disturbed at drawn instants, and done again
   help        this text
@@ -28,7 +29,10 @@ from typing import NoReturn
 from local import clone, environment, removal
 
 _ENDS = ("down", "down-real", "clean")
-_MAKE_ENVIRONMENT = ("up", "preview", "pulumi", "test", "test-unit", "check", "bench", "chaos", "up-real", "bench-real")
+_MAKE_ENVIRONMENT = (
+    *("up", "preview", "pulumi", "up-real"),
+    *("test", "test-unit", "check", "docs", "bench", "chaos", "bench-real"),
+)
 _USE_ENVIRONMENT = ("outputs", "kubeconfig", *_ENDS)
 
 

@@ -122,6 +122,14 @@ def _bench(arguments: Sequence[str]) -> int:
     return _python(["-m", "local.bench", *arguments])
 
 
+def _docs(_: Sequence[str]) -> int:
+    from local import docs  # it imports the component, which takes a second
+
+    for file in docs.write():
+        _say(f"written: {file.relative_to(clone.ROOT)}")
+    return 0
+
+
 def _chaos(arguments: Sequence[str]) -> int:
     return _python(["-m", "local.chaos", *arguments])
 
@@ -141,6 +149,7 @@ _COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "test-unit": _test_unit,
     "check": _check,
     "bench": _bench,
+    "docs": _docs,
     "chaos": _chaos,
 }
 

@@ -1,7 +1,6 @@
 """The component: the procedure, from top to bottom."""
 
-from __future__ import annotations
-
+# without `from __future__ import annotations`: Pulumi's analyzer of components reads what is written here as types
 import asyncio
 import hashlib
 import importlib
@@ -40,42 +39,79 @@ class LoadBalancerArgs(TypedDict):
 class KubeProxyReplacementArgs(TypedDict):
     """The settings; only `mode` is required."""
 
+    # The first paragraph of each is also what Pulumi.yaml says of it, and a table in docs/settings.md, by `make docs`
+
     mode: pulumi.Input[str]
     """`coexist` (kube-proxy routes Services) or `replace` (Cilium does, kube-proxy is gone)."""
     api_server_host: NotRequired[pulumi.Input[str]]
-    """Where agents reach the API server without Services: a DNS name or an address. Found in the cluster."""
+    """Where agents reach the API server without Services: a DNS name or an address. Default: found in the cluster.
+
+    Found in kube-proxy's own ConfigMap, else in `kubeadm-config`, else in `cluster-info`; the preview shows what was
+    taken and from where.
+    """
     api_server_port: NotRequired[pulumi.Input[int]]
-    """The API server's port there. Found in the cluster."""
+    """The API server's port there. Default: found in the cluster."""
     cilium_version: NotRequired[pulumi.Input[str]]
-    """The chart's version, all three numbers; required where the chart comes from a repository."""
+    """The chart's version, all three numbers; required where the chart comes from a repository. Default: a local
+    chart's own; of a release that is taken over, the one that runs.
+
+    Of a release that is taken over: at most one minor version up, never down.
+    """
     chart: NotRequired[pulumi.Input[str]]
-    """Another repository, an OCI address, or a local folder or archive. Cilium's repository."""
+    """Another chart repository's address, an `oci://` address, or a local folder or archive. Default: Cilium's
+    repository.
+    """
     namespace: NotRequired[pulumi.Input[str]]
-    """The release's namespace: `kube-system`."""
+    """The Helm release's namespace. Default: `kube-system`."""
     release_name: NotRequired[pulumi.Input[str]]
-    """The release's name: `cilium`."""
+    """The Helm release's name. Default: `cilium`."""
     kubeconfig: NotRequired[pulumi.Input[str]]
-    """A kubeconfig's whole content, secret. The ambient one."""
+    """A kubeconfig's whole content, only as a secret. Default: the ambient one.
+
+    In a stack's file: `pulumi config set --secret kubeconfig < FILE`. One that isn't encrypted there is refused.
+    """
     kube_context: NotRequired[pulumi.Input[str]]
-    """A context in it. The current one."""
+    """A context in the kubeconfig. Default: its current one."""
     values: NotRequired[pulumi.Input[dict[str, Any]]]
-    """Further Helm values; none may contradict the mode."""
+    """Further Helm values; one that the chart doesn't know, or that contradicts the mode, is refused. Default: none.
+
+    They lie on top of what the owner of a release that is taken over has set. `pulumi config set --path
+    values.operator.replicas 3` sets one; with `--secret` all of `values` is a secret, in state and display.
+    """
     strategy: NotRequired[pulumi.Input[str]]
-    """`all-at-once`."""
+    """How agents take over. Default: `all-at-once`, the only one yet."""
     load_balancer: NotRequired[pulumi.Input[LoadBalancerArgs]]
-    """How the agents balance what comes from outside."""
+    """How the agents balance what comes from outside; only in mode `replace`. Default: as in the chart."""
     hubble: NotRequired[pulumi.Input[bool]]
-    """Flow visibility: true."""
+    """Flow visibility (`hubble.enabled`). Default: `true`; of a release that is taken over, what its owner has."""
     keep_connections: NotRequired[pulumi.Input[bool]]
-    """In `replace`: whether pods' open connections to ClusterIPs live through the switch-over. True."""
+    """In `replace`: whether pods' open connections to ClusterIPs live through the switch-over
+    (`socketLB.hostNamespaceOnly`). Default: `true`, unless `values` say otherwise.
+
+    A value of your own, or of the owner of a release that is taken over, wins where this isn't set. On a switched
+    cluster a change of it is refused unless it is said here. Which connections live: docs/connections.md.
+    """
     timeout_seconds: NotRequired[pulumi.Input[int]]
-    """Longest time without progress in a rollout, in seconds: 600."""
+    """Longest time without progress (a node that became ready) in a rollout, in seconds. Default: `600`."""
     on_failure: NotRequired[pulumi.Input[str]]
-    """What a switch-over that fails leaves: `rollback` (kube-proxy back, then Cilium as it was) or `keep`."""
+    """What a switch-over that fails leaves: `rollback` (it is undone) or `keep` (it stops there, for a look).
+    Default: `rollback`.
+
+    `rollback`: kube-proxy is restored and routes on every node, then Cilium gets back the values that it had. After
+    `keep` the next `up` goes on. See docs/when-something-goes-wrong.md.
+    """
     skip_checks: NotRequired[pulumi.Input[list[str]]]
-    """Names of checks whose «no» is taken as seen: `managed-by`, `distribution`, `other-network`."""
+    """Names of checks whose «no» is taken as seen: `managed-by`, `distribution`, `other-network`. Default: none.
+
+    - `managed-by`: a GitOps controller, an add-on manager or alike owns kube-proxy or Cilium.
+    - `distribution`: kube-proxy is the distribution's own.
+    - `other-network`: another CNI serves the pods.
+
+    A refusal that can be skipped ends with its name; what was skipped is said in every preview.
+    `pulumi config set --path 'skipChecks[0]' managed-by`
+    """
     verify: NotRequired[pulumi.Input[str]]
-    """How far each run proves: `status`."""
+    """How far each `up` proves. Default: `status` (what every agent says), the only one yet."""
 
 
 class KubeProxyReplacement(pulumi.ComponentResource):
@@ -90,17 +126,23 @@ class KubeProxyReplacement(pulumi.ComponentResource):
     kube_proxy_replacement: pulumi.Output[str]
     """What the agents say, over all nodes: `True`, `False`, `Mixed` or `Unknown`."""
     agents: pulumi.Output[dict[str, int]]
-    """Counts: `desired`, `ready`, `replacing`, `switched`, `unreadable`."""
+    """Counts: `desired`, `ready`, `replacing`, `switched`, `unreadable`.
+
+    *Replacing*: the agent says so. *Switched*: and every endpoint of it is ready, the host's own too.
+    """
     nodes: pulumi.Output[dict[str, Any]]
-    """By node: `kubeProxyReplacement`, `ready`, `version`, `devices`, `features`, `leftoverRules`, `error`."""
+    """By node: `kubeProxyReplacement`, `ready`, `version`, `devices`, `features`, `leftoverRules`, `error`.
+
+    `leftoverRules` is a count of lines, −1 where it can't be read; `error` says why an agent can't be.
+    """
     api_server: pulumi.Output[dict[str, Any]]
     """What the agents were given, and where it was first found: `host`, `port`, `source`."""
     kube_proxy: pulumi.Output[dict[str, Any]]
-    """Is it there, and where its backup lies: `present`, `backup`."""
+    """Whether it is there, and where its backup lies: `present`, `backup`."""
     release: pulumi.Output[dict[str, Any]]
     """The Helm release: `name`, `namespace`, `version`, `revision`, `status`."""
     cluster: pulumi.Output[str]
-    """UID of the cluster that this stack belongs to."""
+    """UID of the cluster that this stack belongs to: its `kube-system` namespace's."""
 
     def __init__(self, name: str, args: KubeProxyReplacementArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("kube-proxy-replacement:index:KubeProxyReplacement", name, None, opts)

@@ -7,9 +7,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from dataclasses import dataclass
+from email import message_from_bytes
 from pathlib import Path
 from textwrap import dedent
+from zipfile import ZipFile
 
 import pytest
 import yaml
@@ -111,6 +114,16 @@ def test_the_wheel_brings_the_package_its_parts_and_its_types(project: Path) -> 
     expected = {file.relative_to(sources) for file in sources.rglob("*.py")} | {Path("py.typed")}
     files = {file.relative_to(installed) for file in installed.rglob("*") if file.is_file()}
     assert {file for file in files if file.suffix != ".pyc"} == expected
+
+
+def test_the_wheel_says_its_version_and_that_it_is_typed(wheel: Path) -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    with ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = message_from_bytes(archive.read(name))
+    assert metadata["Version"] == project["version"]
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert "Typing :: Typed" in (metadata.get_all("Classifier") or [])
 
 
 def test_the_program_runs_what_the_wheel_has_brought(life: Life, project: Path) -> None:
