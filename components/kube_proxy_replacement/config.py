@@ -28,7 +28,8 @@ class ProgramSettings(TypedDict):
 
     All resources are protected, not the Release alone: `destroy` takes what depends on it first, and would have
     brought kube-proxy back before it is refused. A change of mode is no deletion, and goes on as ever. To destroy: set
-    `false`, `pulumi up` (which changes nothing in the cluster), `pulumi destroy`.
+    `false`, `pulumi up` (which changes nothing in the cluster), `pulumi destroy`. `pulumi state unprotect`, which the
+    refusal offers, is for one resource only.
     """
 
 
