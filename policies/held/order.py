@@ -16,9 +16,7 @@ def _validate(args: StackValidationArgs, report: ReportViolation) -> None:
         children = [each for each in args.resources if each.parent is component]
         releases = [child for child in children if declared.is_release(child)]
         if not releases:
-            report(
-                "No release of Cilium stands under this component: nothing shows its place in the order.", component.urn
-            )
+            report("No release of Cilium stands under this component: its place isn't shown.", component.urn)
         for release in releases:
             before = {declared.step(each) for each in _all_before(release) if each in children}
             for missing in sorted(set(declared.REMOVALS) - before):
