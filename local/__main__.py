@@ -12,7 +12,7 @@
   clean       down and down-real, and remove the virtual environment; the cache that clones share stays
   test        check, the unit tests, the engine tests, the tests on real nodes where the machine can have them
   test-unit   the unit tests
-  check       lint, format, types, imports
+  check       lint, format, types, imports, GitHub workflows
   docs        docs/settings.md and Pulumi.yaml's settings, from the code
   bench       how fast it is, as ratios
   chaos       runs that are killed or disturbed at drawn instants, and done again

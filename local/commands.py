@@ -20,6 +20,7 @@ _CHECKS: Final = (
     ("types", ("-m", "mypy")),
     ("imports", ("-c", "import sys; from importlinter.cli import lint_imports_command as main; sys.exit(main())")),
 )
+_WORKFLOWS: Final = ("GitHub workflows", ("-m", "local.workflows"))
 _UNIT: Final = ("unit tests", ("-m", "pytest", "tests/unit"))
 _GO: Final = ("tests of the programs in Go", ("-m", "local.gotests"))
 # Two at a time: each file has a cluster of its own, and most of the time waits for it.
@@ -105,7 +106,7 @@ def _clean(_: Sequence[str]) -> int:
 
 
 def _check(_: Sequence[str]) -> int:
-    return _all(_CHECKS)
+    return _all([*_CHECKS, _WORKFLOWS])
 
 
 def _test_unit(arguments: Sequence[str]) -> int:
@@ -115,7 +116,7 @@ def _test_unit(arguments: Sequence[str]) -> int:
 def _test(_: Sequence[str]) -> int:
     # on a machine that is known not to have the toolchain
     engine = [_ENGINE] if os.environ.get("ENGINE_TESTS") == "skip" else [_ENGINE, _CHAOS]
-    return _all([*_CHECKS, _UNIT, _GO, *engine, _REAL])
+    return _all([*_CHECKS, _WORKFLOWS, _UNIT, _GO, *engine, _REAL])
 
 
 def _bench(arguments: Sequence[str]) -> int:

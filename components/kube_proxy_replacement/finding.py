@@ -24,7 +24,7 @@ from .settings import NAMES, SettingsError, parse
 _ASIDE = ("preview", "veiled")
 """What the program tells `check` alone: whether this is a preview, and whether the setting `values` is secret."""
 
-_TOLD = ("notes", "findings", "restart", "server", "backedUp", *_ASIDE)
+_TOLD = ("notes", "findings", "plan", "restart", "server", "backedUp", *_ASIDE)
 """Told to the reviewer or to a repair; by themselves no change. What is wrong changes the mark."""
 
 _PATIENCE = 60.0
@@ -128,8 +128,8 @@ def _unheard(_: str) -> None:
 
 
 def _outs(inputs: dict[str, Any], backup: Any) -> dict[str, Any]:
-    """The notes have been told."""
-    return {**inputs, "notes": [], "findings": [], "backup": backup}
+    """The notes and the plan have been told."""
+    return {**inputs, "notes": [], "findings": [], "plan": {}, "backup": backup}
 
 
 def _locked(inputs: Mapping[str, Any], backup: Any) -> str:

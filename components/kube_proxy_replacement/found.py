@@ -77,6 +77,7 @@ class Found(Resource):
                 "restart",
                 "backedUp",
                 "notes",
+                "plan",
                 "backup",
                 "adopted",
                 "owner",

@@ -82,6 +82,7 @@ class Found:
         superseded: another run than the last recorded one has been at work on the cluster, or is.
         owner: a digest of an adopted release's owner's values; "" where the release is this program's own.
         own: the values that the procedure itself sets on top of those, {} where there are none.
+        plan: what a run from here does to the nodes: `{what, nodes, leftOut, fresh}`, see `_Look._plan`.
     """
 
     cluster: str
@@ -98,6 +99,7 @@ class Found:
     superseded: bool = False
     owner: str = ""
     own: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)
 
     def as_inputs(self) -> dict[str, Any]:
         return {
@@ -116,6 +118,7 @@ class Found:
             "adopted": bool(self.owner),
             "owner": self.owner,
             "own": self.own,
+            "plan": self.plan,
         }
 
 
@@ -338,7 +341,23 @@ class _Look:
             superseded=self._superseded(),
             owner=self.adopted.owner.digest if self.adopted else "",
             own=own if self.adopted else {},
+            plan=self._plan(fresh),
         )
+
+    def _plan(self, fresh: bool) -> dict[str, Any]:
+        """For programs, what the notes say in words: `what` is `switch-over`, `switch-back`, `beside` (Cilium beside
+        kube-proxy), `alone` (replace, and there never was a kube-proxy), or "" where the cluster is in this mode already.
+
+        `nodes` are the names of those that are Ready, `leftOut` of those that aren't; `fresh`: no Cilium runs there yet.
+        """
+        if self.steady:
+            what = ""
+        elif self.settings.mode == "replace":
+            what = "switch-over" if self.had_kube_proxy else "alone"
+        else:
+            what = "switch-back" if self.before.get("mode") == "replace" else "beside"
+        names = {"nodes": self.nodes.ready, "leftOut": self.nodes.left_out}
+        return {"what": what, "fresh": fresh, **{key: [node.name for node in its] for key, its in names.items()}}
 
     def _superseded(self) -> bool:
         """Where nobody holds the lock, and the last who did was this stack's last run, nothing else was at work."""

@@ -176,6 +176,14 @@ TRAFFIC: Final = GoPart(
 )
 """What is sent through Services, and their servers; it runs in pods, from the cache's folder."""
 
+ACTIONLINT: Final = GoPart(
+    name="actionlint",
+    version=versions.ACTIONLINT,
+    how="building it with Go, some seconds",
+    programs=(Program("actionlint", "github.com/rhysd/actionlint/cmd/actionlint", "actionlint"),),
+)
+"""What reads the workflows in ci/github."""
+
 HELM: Final = GoPart(
     name="helm",
     version=versions.HELM,

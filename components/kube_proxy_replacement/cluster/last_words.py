@@ -56,10 +56,15 @@ def said(text: str) -> str:
     line = next((line for line in reversed(lines) if _AT_FAULT.search(line)), lines[-1] if lines else "")
     parts = {key: (quoted or bare).replace('\\"', '"') for key, quoted, bare in _PARTS.findall(line)}
     words = ": ".join(parts[key] for key in ("msg", "error") if parts.get(key)) or line
-    for pattern, instead in _HIDDEN:
-        words = pattern.sub(instead, words)
-    words = " ".join(words.split())
+    words = " ".join(hidden(words).split())
     return words if len(words) <= LONGEST else f"… {words[-LONGEST:]}"
+
+
+def hidden(text: str) -> str:
+    """A text without what looks like a credential."""
+    for pattern, instead in _HIDDEN:
+        text = pattern.sub(instead, text)
+    return text
 
 
 def _of_container(api: Api, namespace: str, pod: str, its: Object) -> str:
