@@ -1,4 +1,4 @@
-"""``python -m local.workflows``: the GitHub workflows in ci/github, read by actionlint, and their shell by shellcheck."""
+"""``python -m local.workflows``: the GitHub workflows in ci/github read by actionlint, their shell by shellcheck."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def main() -> int:
 def lint(actionlint: Path, files: list[Path]) -> int:
     """What it says goes to standard output."""
     shellcheck = Path(sys.executable).with_name("shellcheck")  # its package puts it beside Python
-    command = [actionlint, "-no-color", "-shellcheck", shellcheck, "-pyflakes=", *files]
+    command: list[str | Path] = [actionlint, "-no-color", "-shellcheck", shellcheck, "-pyflakes=", *files]
     return subprocess.run(command, check=False).returncode
 
 

@@ -346,9 +346,9 @@ class _Look:
 
     def _plan(self, fresh: bool) -> dict[str, Any]:
         """For programs, what the notes say in words: `what` is `switch-over`, `switch-back`, `beside` (Cilium beside
-        kube-proxy), `alone` (replace, and there never was a kube-proxy), or "" where the cluster is in this mode already.
+        kube-proxy), `alone` (replace, and there never was a kube-proxy), "" where the cluster is in this mode already.
 
-        `nodes` are the names of those that are Ready, `leftOut` of those that aren't; `fresh`: no Cilium runs there yet.
+        `nodes` are the names of those that are Ready, `leftOut` of those that aren't; `fresh`: there is no Cilium yet.
         """
         if self.steady:
             what = ""

@@ -238,6 +238,7 @@ class TestDiff:
         [
             {"notes": ["else"]},
             {"findings": ["kube-proxy's DaemonSet is back"]},
+            {"plan": {"what": "switch-over"}},
             {"restart": ["uid"]},
             {"server": "https://127.0.0.1:7443"},
             {"__provider": "another name"},

@@ -975,6 +975,39 @@ class TestUnreadable:
         assert (found.mark, found.unreadable, found.notes) == ("m1", [], [])
 
 
+class TestThePlan:
+    """What the notes say in words, for programs."""
+
+    @pytest.mark.parametrize(
+        ("ran", "mode", "what"),
+        [
+            ("", "coexist", "beside"),
+            ("", "replace", "switch-over"),
+            ("coexist", "replace", "switch-over"),
+            ("replace", "coexist", "switch-back"),
+            ("replace", "replace", ""),
+            ("coexist", "coexist", ""),
+        ],
+    )
+    def test_it_says_what_a_run_does(self, world: World, look: Look, ran: str, mode: str, what: str) -> None:
+        found = look(mode, before(world.ran(ran).in_mode, backedUp=True) if ran else {})
+        assert found.plan == {"what": what, "fresh": not ran, "nodes": ["n1", "n2"], "leftOut": []}
+
+    def test_a_stopped_run_s_plan_is_still_to_be_done(self, world: World, look: Look) -> None:
+        world.ran("replace", done=False)
+        assert look("replace", before("replace", backedUp=True)).plan["what"] == "switch-over"
+
+    def test_without_a_kube_proxy_nothing_is_switched(self, world: World, look: Look) -> None:
+        for path in (kube_proxy.DAEMONSET, kube_proxy.CONFIGMAP):
+            del world.objects[path]
+        assert look("replace", apiServerHost="192.0.2.1").plan["what"] == "alone"
+
+    def test_a_node_that_is_not_ready_is_told_apart(self, world: World, look: Look) -> None:
+        world.put(node("n2", ready=False, cidrs=("10.244.2.0/24",)))
+        assert look("replace").plan["nodes"] == ["n1"]
+        assert look("replace").plan["leftOut"] == ["n2"]
+
+
 def test_what_was_found_is_recorded_under_the_inputs_names(look: Look) -> None:
     found = look()
     inputs = found.as_inputs()

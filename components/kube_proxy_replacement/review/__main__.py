@@ -1,7 +1,7 @@
 """`python -m kube_proxy_replacement.review comment|issue EVENTS --stack STACK`: the page, on standard output.
 
-    EVENTS: what `pulumi preview --event-log EVENTS` has written (it wants PULUMI_DEBUG_COMMANDS=true). A file that isn't
-        there is a preview that never began, and the page says so.
+    EVENTS: what `pulumi preview --event-log EVENTS` has written (it wants PULUMI_DEBUG_COMMANDS=true). A file that
+        isn't there is a preview that never began, and the page says so.
     comment: for a pull request. issue: for an issue on drift; nothing at all where there is none.
 
 Environment: GITHUB_SERVER_URL, GITHUB_REPOSITORY and GITHUB_RUN_ID, for the link to the run; whatever holds a secret,

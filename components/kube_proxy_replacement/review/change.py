@@ -136,8 +136,8 @@ def _what(plan: Mapping[str, Any], changing: Sequence[str], findings: Sequence[s
 _LEFT_OUT = "isn't Ready: not waited for; the first up after it is back does it"
 
 _ON_NODES: Final = {
-    "switch-over": "shows that it reaches the API server; its kube-proxy ends, whose rules stay for the while; its {agent} "
-    "with the replacement on; when all nodes' agents have switched, kube-proxy's leftover rules are cleaned",
+    "switch-over": "shows that it reaches the API server; its kube-proxy ends, whose rules stay for the while; its "
+    "{agent} with the replacement on; when all nodes' agents have switched, kube-proxy's leftover rules are cleaned",
     "switch-back": "kube-proxy starts and routes; then its agent restarts with the replacement off",
     "beside": "kube-proxy goes on routing, untouched; its {agent} beside it",
     "alone": "its {agent} with the replacement on; there is no kube-proxy to remove",
@@ -149,8 +149,8 @@ _ON_NODES: Final = {
 }
 
 _MENDED: Final = {
-    "replace": "a kube-proxy that is back goes again, and its rules with it; its agent restarts where it runs with another "
-    "configuration than is wanted",
+    "replace": "a kube-proxy that is back goes again, and its rules with it; its agent restarts where it runs with "
+    "another configuration than is wanted",
     "coexist": "a kube-proxy that is gone comes back and routes; its agent restarts where it runs with another "
     "configuration than is wanted",
 }
@@ -189,10 +189,12 @@ def _values(cilium: Step) -> Iterator[Value]:
         for its in trees.changes(before, after):
             told.add(its.path[0])
             yield Value(dotted(its.path), _shown(its.path, its.before), _shown(its.path, its.after))
-    # what is encrypted differs unseen: only its provider knows that it does
-    for path in cilium.paths:
-        name = path.removeprefix("values.")
-        if name != path and name.partition(".")[0].partition("[")[0] not in told:
+    # what is encrypted differs unseen: only its provider knows that it does, and of a new release nobody
+    names = [path.removeprefix("values.") for path in cilium.paths if path.startswith("values.")]
+    if not names and SECRET in (before, after):
+        names = ["values"]
+    for name in names:
+        if name.partition(".")[0].partition("[")[0] not in told:
             yield Value(name, "", "")
 
 

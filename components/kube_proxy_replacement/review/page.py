@@ -17,6 +17,9 @@ LONGEST: Final = 65_000
 """Characters; GitHub takes 65,536 in a comment or an issue."""
 
 _CUT = "\n\n*The rest is cut off: a comment can't hold more. The run's log has all of it.*\n"
+_NAMED = 100
+"""Nodes to which the same happens that are named; of a large cluster all names are more than a comment holds."""
+
 _LONG = 500
 """Characters of one message from which on it is folded."""
 
@@ -50,9 +53,9 @@ def issue(preview: Preview, stack: str, source: str) -> str:
         lines += [f"Stack {code(stack)} couldn't be compared with its cluster.", ""]
     else:
         lines += [
-            f"The cluster of stack {code(stack)} isn't as this branch says: somebody has changed it, or what was merged "
-            "isn't rolled out yet. An `up` would do what follows; this issue is edited at each look, and closed when all "
-            "is as wanted.",
+            f"The cluster of stack {code(stack)} isn't as this branch says: somebody has changed it, or what was "
+            "merged isn't rolled out yet. An `up` would do what follows. This issue is edited at each look, and closed "
+            "when all is as wanted.",
             "",
         ]
     lines += _what_says_no(preview)
@@ -109,8 +112,13 @@ def _facts(change: Change) -> Iterator[tuple[str, str]]:
 
 
 def _nodes(change: Change) -> list[str]:
-    rows = [(", ".join(map(code, group.names)), words(group.what)) for group in change.nodes]
+    rows = [(_named(group.names), words(group.what)) for group in change.nodes]
     return list(_table(("Nodes", "What an `up` does there"), rows)) if rows else []
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(map(code, names[:_NAMED])) + (f" and {more} more, {len(names)} in all" if more > 0 else "")
 
 
 def _values(change: Change) -> list[str]:
