@@ -102,15 +102,15 @@ def test_a_repair_names_the_node_of_each_finding() -> None:
     happened = [
         component(),
         found("", "replace", nodes=["n1", "n10", "n2"]),
-        said("not as wanted: n1: its agent isn't replacing", "warning"),
+        said("not as wanted: n10: its agent isn't replacing", "warning"),
         said("not as wanted: kube-proxy's DaemonSet is back", "warning"),
         step("network-agents", "update", {}, {}),
     ]
     page_ = comment(*happened)
     assert "repair of what isn't as wanted" in page_
-    assert "| `n1` | mended: n1: its agent isn't replacing |" in page_
-    assert "| `n10`, `n2` | a kube-proxy that is back goes again" in page_
-    assert "#### Not as wanted\n\n- n1: its agent isn't replacing\n- kube-proxy's DaemonSet is back\n" in page_
+    assert "| `n10` | mended: n10: its agent isn't replacing |" in page_
+    assert "| `n1`, `n2` | a kube-proxy that is back goes again" in page_
+    assert "#### Not as wanted\n\n- n10: its agent isn't replacing\n- kube-proxy's DaemonSet is back\n" in page_
     assert "#### Warnings" not in page_
 
 
