@@ -266,7 +266,7 @@ def test_who_reads_the_comment_alone_knows_what_happens_to_which_nodes(story: St
     loses_kube_proxy = {node for node, text in said.items() if "its kube-proxy ends" in text}
     restarts = {node for node, text in said.items() if "its agent restarts with the replacement on" in text}
     cleaned = {node for node, text in said.items() if "leftover rules are cleaned" in text}
-    left_out = {node for node, text in said.items() if "isn't Ready" in text and "the first up after" in text}
+    left_out = {node for node, text in said.items() if "isn't Ready and isn't waited for" in text}
     assert loses_kube_proxy == set(cluster.node_names) - set(story.proxies)
     assert restarts == {node for node in before if before[node] != after.get(node)}
     assert cleaned == {node for node, lines in story.rules.items() if lines == 0}

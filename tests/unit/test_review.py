@@ -94,8 +94,12 @@ def test_agents_start_where_there_are_none_yet() -> None:
 
 def test_nodes_that_are_not_ready_are_told_apart() -> None:
     said = comment(component(), found("switch-over", nodes=["a1"], leftOut=["n2"]))
-    assert "| `n2` | isn't Ready: not waited for; the first up after it is back does it |" in said
+    assert "| `n2` | isn't Ready and isn't waited for: once it is back, kube-proxy ends there" in said
     assert "| `a1` | shows that it reaches the API server" in said
+    later = "the first up after it is back does it |"
+    assert f"| `n2` | isn't Ready and isn't waited for: {later}" in comment(
+        component(), found("beside", leftOut=["n2"])
+    )
 
 
 def test_a_repair_names_the_node_of_each_finding() -> None:

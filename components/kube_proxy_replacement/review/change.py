@@ -133,7 +133,12 @@ def _what(plan: Mapping[str, Any], changing: Sequence[str], findings: Sequence[s
     return "readings" if changing else "nothing"
 
 
-_LEFT_OUT = "isn't Ready: not waited for; the first up after it is back does it"
+_LEFT_OUT = "isn't Ready and isn't waited for: "
+_LATER: Final = {
+    "switch-over": "once it is back, kube-proxy ends there and the agent starts with the replacement on; the first up "
+    "after that cleans its rules",
+    "switch-back": "once it is back, kube-proxy starts there and the agent starts with the replacement off",
+}
 
 _ON_NODES: Final = {
     "switch-over": "shows that it reaches the API server; its kube-proxy ends, whose rules stay for the while; its "
@@ -170,7 +175,8 @@ def _groups(what: str, plan: Mapping[str, Any], findings: Sequence[str], mode: s
     if nodes:
         yield NodeGroup(nodes, text)
     if left_out:
-        yield NodeGroup(left_out, _LEFT_OUT if what not in ("nothing", "readings") else "isn't Ready; nothing")
+        later = "nothing" if what in ("nothing", "readings") else "the first up after it is back does it"
+        yield NodeGroup(left_out, _LEFT_OUT + _LATER.get(what, later))
 
 
 def _names(finding: str, node: str) -> bool:

@@ -20,8 +20,8 @@ _CUT = "\n\n*The rest is cut off: a comment can't hold more. The run's log has a
 _NAMED = 100
 """Nodes to which the same happens that are named; of a large cluster all names are more than a comment holds."""
 
-_LONG = 500
-"""Characters of one message from which on it is folded."""
+_LONG, _SHOWN = 600, 200
+"""Characters of one message from which on it is folded, and how many are shown of one that is."""
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|~])")
 _LINKS = re.compile(r"([@#])(?=\w)")
@@ -167,7 +167,7 @@ def _bullets(texts: Iterable[str]) -> Iterator[str]:
         if len(text) <= _LONG:
             yield f"- {words(text)}"
         else:
-            first = text[:_LONG].rpartition(" ")[0]
+            first = text[:_SHOWN].rpartition(" ")[0]
             yield f"- <details><summary>{words(first)} …</summary>{words(text)}</details>"
 
 
