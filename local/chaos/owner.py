@@ -47,7 +47,8 @@ class Owner:
         self._nodes = nodes
 
     def install(self) -> None:
-        """And wait until an agent is ready on every node."""
+        """And wait until an agent is ready on every node; nothing of a Cilium before is left when it begins."""
+        self._wait(0)
         chart, values = str(self._toolchain.cilium_chart), json.dumps(VALUES)
         self._helm(["install", _NAME, chart, "--values=-"], values)
         self._wait(self._nodes)
