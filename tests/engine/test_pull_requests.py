@@ -343,7 +343,7 @@ def actionlint(toolchain: Toolchain) -> Iterator[Path]:
     ("right", "wrong", "words"),
     [
         ("needs: preview", "needs: previews", "previews"),
-        ("$PULL/comments?", "$PULLS/comments?", "PULLS"),
+        ("${{ matrix.stack }}-preview", "${{ matrix.stak }}-preview", "stak"),
         ('[ -n "$ids" ]', "[ -n $ids ]", "SC2086"),
     ],
 )
