@@ -20,7 +20,10 @@ const (
 	crashBackoff = 2 * time.Second        // times the number of crashes, up to five
 )
 
-const imagePoll = 400 * time.Millisecond // between two tries to pull an image
+const (
+	imagePoll  = 400 * time.Millisecond // between two tries to pull an image
+	configPoll = 400 * time.Millisecond // between two tries to read cilium-config
+)
 
 const (
 	agentContainer  = "cilium-agent"
@@ -53,7 +56,11 @@ func (agentRole) step(ctx context.Context, k *Kubelet, pod *corev1.Pod, r *recor
 			return k.crashed(pod, r), due
 		}
 		own.crashing = firstToAsk(pod)
-		if message := k.startAgent(pod, r, now); message != "" {
+		cm, err := k.World.ReadConfigMap(ctx, pod.Namespace, configMap)
+		if err != nil {
+			return k.creating(pod, r), configPoll
+		}
+		if message := k.startAgent(pod, r, cm, now); message != "" {
 			own.crashes, own.crashedAt, own.message = own.crashes+1, now, message
 			k.write(r.uid, own.crashing.Name, message+"\n")
 			if own.crashing.Name == agentContainer {
@@ -79,15 +86,15 @@ func (a *agentRecord) nextTry() time.Time {
 	return a.crashedAt.Add(time.Duration(min(a.crashes, 5)) * crashBackoff)
 }
 
-// startAgent starts the pod's agent, or returns what the agent writes before it gives up.
-func (k *Kubelet) startAgent(pod *corev1.Pod, r *record, now time.Time) (message string) {
+// startAgent starts the pod's agent with cilium-config as it is, nil where there is none, or returns what the agent writes
+// before it gives up.
+func (k *Kubelet) startAgent(pod *corev1.Pod, r *record, cm *corev1.ConfigMap, now time.Time) (message string) {
 	container := mainContainer(pod)
 	if address, ok := k.reachable(pod, container); !ok {
 		return fmt.Sprintf("time=%s level=error msg=\"Unable to contact k8s api-server\" module=agent.infra.k8s-client ipAddr=https://%s "+
 			"error=\"Get \\\"https://%s/api/v1/namespaces/kube-system\\\": dial tcp %s: i/o timeout\"",
 			now.UTC().Format(time.RFC3339), address, address, address)
 	}
-	cm := k.World.ConfigMap(pod.Namespace, configMap)
 	if cm == nil {
 		return fmt.Sprintf("Error: failed to build config: could not list config-map %s/%s: configmaps %q not found", pod.Namespace, configMap, configMap)
 	}
