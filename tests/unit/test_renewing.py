@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -40,6 +41,22 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def no_thread_is_left() -> Iterator[None]:
     yield
     assert [thread for thread in threading.enumerate() if thread.name == "lease"] == []
+
+
+class Busy(FakeApi):
+    """Who doesn't try again gets no answer."""
+
+    patience: float | None = None
+
+    def beside(self, *, patience: float | None = None, timeout: tuple[float, float] | None = None) -> Busy:
+        other = copy.copy(self)
+        other.patience = patience
+        return other
+
+    def get(self, path: str, **query: str) -> dict[str, Any]:
+        if self.patience == 0:
+            raise UnreachableError("busy")
+        return super().get(path, **query)
 
 
 def holder(api: FakeApi) -> str | None:
@@ -84,6 +101,15 @@ class TestRenewing:
         assert renewed.wait(10)
         its.give_up()
         assert holder(api) == ""
+
+    @pytest.mark.parametrize(("end", "left"), [(Renewing.give_up, ""), (Renewing.remove, None)])
+    def test_an_api_server_that_is_busy_in_that_moment_is_tried_again(
+        self, end: Callable[[Renewing], None], left: str | None
+    ) -> None:
+        """Else the next run would take this one for one that was cut off."""
+        api = Busy()
+        end(Renewing(api, lease.take(api, ADA)))
+        assert holder(api) == left
 
     def test_given_up_without_an_api_server_it_runs_out_by_itself(self, api: FakeApi) -> None:
         its = Renewing(api, lease.take(api, ADA))

@@ -22,6 +22,10 @@ _RETRY = 1.0
 _REQUEST = (2.0, 4.0)
 """Seconds for a connection and for an answer: one that hangs must not keep the next renewal waiting."""
 
+_PARTING = 10.0
+"""Seconds for which it is tried to give the Lease up. One that is left is a run's that was cut off: the next looks at
+everything again."""
+
 
 class Renewing:
     """Renews a Lease that is held, in a thread of its own, until it is told to stop, or the Lease is lost.
@@ -32,6 +36,7 @@ class Renewing:
 
     def __init__(self, api: Api, held: Lease, needed: Callable[[], bool] = lambda: True) -> None:
         self._api = api.beside(patience=0, timeout=_REQUEST)
+        self._parting = api.beside(patience=_PARTING, timeout=_REQUEST)
         self._held = held
         self._needed = needed
         self._end = threading.Event()
@@ -63,12 +68,12 @@ class Renewing:
     def give_up(self) -> None:
         self.leave()
         with suppress(ProcedureError):  # it runs out by itself
-            lease.give_up(self._api, self._held.holder)
+            lease.give_up(self._parting, self._held.holder)
 
     def remove(self) -> None:
         self.leave()
         with suppress(ProcedureError):
-            lease.remove(self._api, self._held.holder)
+            lease.remove(self._parting, self._held.holder)
 
     def _renew(self) -> None:
         pause: float | None = 0.0
