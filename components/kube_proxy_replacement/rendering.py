@@ -87,7 +87,8 @@ def demand_way(manifest: Sequence[Mapping[str, Any]], settings: Settings, *, pre
 
     Returns: what an `up` with these credentials would lack, the steps' own rights and Helm's, a phrase each; asked in a
         preview alone.
-    Raises ProcedureError naming every right that is missing (not in a preview), or each object that is in the way.
+    Raises ProcedureError naming every right that is missing (not in a preview), or, in mode `replace`, each object in
+        the way.
     """
     api = Api.connect(settings.kubeconfig, settings.kube_context)
     lacks: list[str] = []
@@ -96,7 +97,9 @@ def demand_way(manifest: Sequence[Mapping[str, Any]], settings: Settings, *, pre
         lacks = rights.missing(api, rights.changing(settings.namespace) + wanted, manifest)
     else:
         rights.demand(api, wanted, manifest)
-    if not lacks:  # else it is left to the `up`, whose credentials may look
+    # Only where kube-proxy is about to go: on the way back a «no» would keep it from being restored. Credentials that
+    # lack rights leave it to those of the `up`.
+    if settings.mode == "replace" and not lacks:
         in_the_way.demand_none(api, manifest, settings.namespace, settings.release_name)
     return lacks
 

@@ -234,3 +234,8 @@ def test_who_may_look_is_told_what_is_in_the_way(rights_of: FakeApi, preview: bo
     rights_of.put({**config(), "metadata": {"name": "cilium-config", "namespace": "kube-system"}})
     with pytest.raises(ProcedureError, match="configmaps kube-system/cilium-config"):
         rendering.demand_way([config(), agents()], Settings(mode="replace"), preview=preview)
+
+
+def test_what_is_in_the_way_never_keeps_kube_proxy_from_being_restored(rights_of: FakeApi) -> None:
+    rights_of.put({**config(), "metadata": {"name": "cilium-config", "namespace": "kube-system"}})
+    assert rendering.demand_way([config(), agents()], Settings(mode="coexist"), preview=False) == []
