@@ -272,9 +272,12 @@ class KubeProxyReplacement(pulumi.ComponentResource):
             # as not set, and asks the environment itself
             kubeconfig="" if kubeconfig is None else kubeconfig,
             context=context,
-            # without it a kubeconfig whose cluster stanza changes replaces the provider, and Cilium with it
-            cluster_identifier=f"kube-proxy-replacement/{pulumi.get_stack()}/{name}",
-            opts=self._child(),
+            # without it a kubeconfig whose cluster stanza changes replaces the provider, and Cilium with it. Another
+            # identifier would do the same: this one knows neither the stack's name nor the component's, which may
+            # change (`pulumi stack rename`, an alias), and one that a state has stays. Which cluster it is, is asked of
+            # the cluster
+            cluster_identifier="kube-proxy-replacement",
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["clusterIdentifier"]),
         )
 
 

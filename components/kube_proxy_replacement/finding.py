@@ -30,6 +30,11 @@ _TOLD = ("notes", "findings", "plan", "restart", "server", "backedUp", *_ASIDE)
 _PATIENCE = 60.0
 """Seconds, as in `run`: an API server that restarts is away that long."""
 
+_NOT_LOOKED = (
+    "the cluster was not looked at: {} isn't known before the run itself has made it. `up` looks then, renders the "
+    "chart, and refuses what must be refused, before it changes anything of the network"
+)
+
 _READINGS = ("unreadable",)
 """A change of it renews the readings alone: nothing is done to the cluster, under no new run."""
 
@@ -42,6 +47,9 @@ def check(before: dict[str, Any], inputs: dict[str, Any]) -> CheckResult:
     settings = {name: inputs[name] for name in NAMES if inputs.get(name) is not None}
     if _has_unknown(settings):
         # the cluster itself is part of this run: what can't be known yet is looked at by the run
+        if inputs.get("preview"):
+            unknown = ", ".join(name for name, value in settings.items() if _has_unknown(value))
+            print(_NOT_LOOKED.format(unknown), flush=True)
         return CheckResult({key: value for key, value in inputs.items() if key not in _ASIDE}, [])
     veiled = settings.get("values") if inputs.get("veiled") else None
     try:

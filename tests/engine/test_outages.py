@@ -19,6 +19,8 @@ PATIENCE = 120
 """The setting timeoutSeconds: longer than controllers and nodes take to come back to an API server that was away."""
 IMPATIENCE = 6
 """The same, where a run is to fail by waiting."""
+RECORDED = 30
+"""The same, as a run has left it in the state that a destroy then fails by waiting for: its Commands have no other."""
 AWAY = 3.0
 """Seconds without an API server; some more pass until it has started again."""
 
@@ -73,6 +75,7 @@ class Held:
 
 @pytest.fixture(scope="module")
 def held(cluster: Cluster, life: Life, patient: Act) -> Held:
+    life.stack.config("timeoutSeconds", RECORDED)
     assert life.to("coexist").run.ok
     life.stack.config("mode", "replace")
     life.cut("up", "the rules are gone", is_cleaned("node-1"))

@@ -112,11 +112,13 @@ class TestCheck:
         ],
     )
     def test_a_setting_that_is_not_known_yet_is_left_to_the_run_and_nothing_is_looked_at(
-        self, look: list[Any], unknown: dict[str, Any]
+        self, look: list[Any], unknown: dict[str, Any], capsys: pytest.CaptureFixture[str]
     ) -> None:
         inputs = {"mode": "replace", "cluster": None, **unknown}
-        result = finding.check({}, inputs)
-        assert (result.inputs, result.failures, look) == (inputs, [], [])
+        for preview in (True, False):
+            result = finding.check({}, {**inputs, "preview": preview})
+            assert (result.inputs, result.failures, look) == (inputs, [], [])
+            assert (f"was not looked at: {next(iter(unknown))} isn't known" in capsys.readouterr().out) is preview
 
     def test_where_nothing_changes_the_run_that_changed_something_last_stays(self, look: list[Any]) -> None:
         assert finding.check(recorded(), {"mode": "replace", "run": NEXT}).inputs["run"] == RUN
