@@ -223,7 +223,8 @@ class RealCluster:
                 log = self._processes.log(ended[0]).read_text(errors="replace")[-1500:]
                 raise ClusterError(f"{ended[0]} has ended while this was awaited: {what}\n{log}")
             if time.monotonic() > deadline:
-                raise ClusterError(f"not within {_SECONDS:.0f} s: {what}; logs are in {self._layout.folder}")
+                said = "".join(f"\n{node.name}: {node.last_words()}" for node in self.nodes)
+                raise ClusterError(f"not within {_SECONDS:.0f} s: {what}; logs are in {self._layout.folder}{said}")
             time.sleep(_POLL)
 
 

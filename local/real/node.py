@@ -24,6 +24,7 @@ from local.toolchain.cache import cache_folder
 
 _HERE: Final = Path(__file__).parent
 _SECONDS: Final = 10.0
+_LAST_WORDS: Final = 1500
 
 _CONTAINERD: Final = """\
 version = 2
@@ -206,6 +207,11 @@ class Node:
     def inside(self, path: str) -> Path:
         """Where this machine sees a file of the node's."""
         return Path(f"/proc/{self._first()}/root", path)
+
+    def last_words(self) -> str:
+        """What its containerd and its kubelet said last, for who waits for the node."""
+        logs = [self.folder / f"{name}.log" for name in ("containerd", "kubelet")]
+        return "\n".join(log.read_text(errors="replace")[-_LAST_WORDS:] for log in logs if log.exists())
 
     def kill(self) -> None:
         """As a power cut: everything in the node ends."""

@@ -68,8 +68,15 @@ echo 0 >/proc/sys/net/ipv4/conf/all/send_redirects
 echo 0 >/proc/sys/net/ipv4/conf/eth0/send_redirects
 [ ! -f /proc/sys/net/bridge/bridge-nf-call-iptables ] || echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables
 
-containerd --config "$FOLDER/containerd.toml" >>"$FOLDER/containerd.log" 2>&1 &
+# As systemd does on other machines: a kubelet that asks a containerd which isn't ready yet ends, and is started again.
+again() {
+	while :; do
+		"$@" || true
+		sleep 0.2
+	done
+}
+again containerd --config "$FOLDER/containerd.toml" >>"$FOLDER/containerd.log" 2>&1 &
 until [ -S /run/containerd/containerd.sock ]; do sleep 0.05; done
-"$KUBELET" --config="$FOLDER/kubelet.yaml" --kubeconfig="$FOLDER/kubelet.kubeconfig" --hostname-override="$NODE" \
+again "$KUBELET" --config="$FOLDER/kubelet.yaml" --kubeconfig="$FOLDER/kubelet.kubeconfig" --hostname-override="$NODE" \
 	--node-ip="$ADDRESS" --v=2 >>"$FOLDER/kubelet.log" 2>&1 &
 wait
