@@ -1,12 +1,13 @@
 """Which distribution this cluster is, and whether kube-proxy on it is the user's to remove.
 
-Signs and ways are those of each distribution's own documentation.
+Signs and ways are those of each distribution's own documentation; docs/distributions.md has them for people.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from .api import Api, Object
@@ -15,18 +16,22 @@ from .errors import ApiError
 _KUBEADM_CONFIG = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 _ADDON_MANAGER = "addonmanager.kubernetes.io/mode"
 
+Name: TypeAlias = Literal[
+    "kubeadm", "kind", "k3s", "rke2", "k0s", "talos", "kops", "eks", "gke", "aks", "tke", "openshift", "microk8s",
+    "gardener", "unknown",
+]  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Distribution:
     """Attributes:
-    name: kubeadm, kind, k3s, rke2, k0s, talos, kops, eks, gke, aks, tke, openshift, microk8s, gardener
-        or unknown.
+    name: which one.
     evidence: what was seen, in words: "node a has kubelet v1.30.4+k3s1"; "" for unknown.
     kube_proxy_off: the distribution's own configuration, where the API shows it, says that it runs no
         kube-proxy (k3s alone, whose kube-proxy is in its own process, and no object tells of it).
     """
 
-    name: str
+    name: Name
     evidence: str
     kube_proxy_off: bool = False
 
@@ -101,7 +106,7 @@ def refusal(distribution: Distribution, kube_proxy: Object | None) -> str | None
     return None
 
 
-_OWNED = {
+_OWNED: dict[Name, str] = {
     "rke2": (
         "RKE2 runs kube-proxy from its own configuration and starts it again. Set `disable-kube-proxy: true` "
         "in /etc/rancher/rke2/config.yaml on the servers and restart them. RKE2's own Cilium is set through "
@@ -161,7 +166,7 @@ def _said(distribution: Distribution, reason: str) -> str:
     return f"This is {_TITLES[distribution.name]} ({distribution.evidence}): {reason} Nothing was changed."
 
 
-_TITLES = {
+_TITLES: dict[Name, str] = {
     "gke": "a GKE cluster",
     "eks": "an EKS cluster",
     "aks": "an AKS cluster",
@@ -176,13 +181,20 @@ _TITLES = {
     "gardener": "a Gardener shoot cluster",
 }
 
-_GROUPS = {"config.openshift.io": "openshift", "route.openshift.io": "openshift"}
+_GROUPS: dict[str, Name] = {"config.openshift.io": "openshift", "route.openshift.io": "openshift"}
 
 # Parts of a kubelet's version.
-_VERSIONS = {"+k3s": "k3s", "+rke2": "rke2", "+k0s": "k0s", "-gke.": "gke", "-eks-": "eks", "-tke.": "tke"}
+_VERSIONS: dict[str, Name] = {
+    "+k3s": "k3s",
+    "+rke2": "rke2",
+    "+k0s": "k0s",
+    "-gke.": "gke",
+    "-eks-": "eks",
+    "-tke.": "tke",
+}
 
 # Beginnings of node labels.
-_LABELS = {
+_LABELS: dict[str, Name] = {
     "cloud.google.com/gke-nodepool": "gke",
     "eks.amazonaws.com/": "eks",
     "kubernetes.azure.com/cluster": "aks",
@@ -191,12 +203,12 @@ _LABELS = {
     "worker.gardener.cloud/": "gardener",
 }
 
-_SERVERS = {".eks.amazonaws.com": "eks", ".eks.amazonaws.com.cn": "eks", ".azmk8s.io": "aks"}
+_SERVERS: dict[str, Name] = {".eks.amazonaws.com": "eks", ".eks.amazonaws.com.cn": "eks", ".azmk8s.io": "aks"}
 
 
 def _signs(
     nodes: Sequence[Object], server: str, daemonsets: Sequence[Object], groups: Collection[str]
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[tuple[Name, str]]:
     """The surest first: what a distribution builds into its binaries comes before what anybody can write."""
     for group, name in _GROUPS.items():
         if group in groups:
