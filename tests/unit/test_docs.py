@@ -102,6 +102,12 @@ def broken(page: Path) -> list[str]:
     return found
 
 
+def test_every_page_is_in_the_readmes_list_once() -> None:
+    _, _, documentation = PAGES[0].read_text().partition("\n## Documentation\n")
+    listed = re.findall(r"^\| \[.+?\]\((docs/.+?\.md)\)", documentation.partition("\n## ")[0], flags=re.MULTILINE)
+    assert sorted(listed) == [str(page.relative_to(clone.ROOT)) for page in PAGES[1:]]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_link_is_broken(page: Path) -> None:
     assert broken(page) == []
