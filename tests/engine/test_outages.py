@@ -75,9 +75,9 @@ class Held:
 
 @pytest.fixture(scope="module")
 def held(cluster: Cluster, life: Life, patient: Act) -> Held:
-    life.stack.config("timeoutSeconds", RECORDED)
     assert life.to("coexist").run.ok
     life.stack.config("mode", "replace")
+    life.stack.config("timeoutSeconds", RECORDED)
     life.cut("up", "the rules are gone", is_cleaned("node-1"))
     cluster.annotate("node-1", "kube-proxy-writes-no-rules")
     life.stack.config("mode", "coexist")

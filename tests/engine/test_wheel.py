@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -18,13 +17,11 @@ import pytest
 import yaml
 
 from local.toolchain import Toolchain
+from tests.engine import built
 from tests.engine.conftest import NewStack
 from tests.engine.harness import REPOSITORY, Cluster, Object, Run, Stack, compared, wait_until
 
 PACKAGE = "kube_proxy_replacement"
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "components")
-"""What a wheel is made of."""
-
 PROGRAM = """
     from pathlib import Path
 
@@ -64,17 +61,7 @@ class Life:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, as a build writes beside its sources."""
-    folder = tmp_path_factory.mktemp("build")
-    for name in SOURCES:
-        source = REPOSITORY / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        elif source.exists():  # a build says best what it lacks
-            shutil.copyfile(source, folder / name)
-    _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder / "dist"), str(folder))
-    (built,) = (folder / "dist").glob("*.whl")
-    return built
+    return built.wheel(tmp_path_factory.mktemp("build"))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +70,7 @@ def project(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("platform") / "cluster services"
     folder.mkdir()
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True, timeout=60)
-    _pip("--python", str(folder / "venv"), "install", "--no-deps", "--no-index", str(wheel))
+    built.pip("--python", str(folder / "venv"), "install", "--no-deps", "--no-index", str(wheel))
     # third-party packages are this environment's, to save their installation; its .pth files aren't followed from there
     _site_packages(folder / "venv").joinpath("third-party.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     (folder / "Pulumi.yaml").write_text(
@@ -179,17 +166,6 @@ def test_no_recorded_input_names_a_path_of_the_package(life: Life) -> None:
     for inputs in commands:
         for places in (str(REPOSITORY), str(life.stack.project), sys.prefix):
             assert places not in json.dumps(inputs)
-
-
-def _pip(*arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, f"pip {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
 
 
 def _site_packages(environment: Path) -> Path:
