@@ -7,6 +7,8 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, Resource, ResourceProvider, UpdateResult
 
+from . import interpreter
+
 
 class AgentStatusProvider(ResourceProvider):
     """The name of this class is in people's states and never changes; what it does is in `status_reading`."""
@@ -33,4 +35,4 @@ class AgentStatus(Resource):
 
     def __init__(self, name: str, inputs: pulumi.Inputs, opts: pulumi.ResourceOptions) -> None:
         empty = dict.fromkeys(("kubeProxyReplacement", "agents", "nodes", "kubeProxy", "release"))
-        super().__init__(AgentStatusProvider(), name, {**empty, **inputs}, opts)
+        super().__init__(interpreter.guarded(AgentStatusProvider()), name, {**empty, **inputs}, opts)

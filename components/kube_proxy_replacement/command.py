@@ -1,8 +1,7 @@
 """The Commands: one constant line, and what it is told by its environment.
 
 A Command's `delete` runs as it was recorded, perhaps years later, on another machine, from another program's folder.
-So its line holds no path: it finds Python as Pulumi's own `pulumi-resource-pulumi-python` does (sdk/python/dist in
-pulumi/pulumi), from what the engine hands to every plugin, and runs a module by name. No setting is in the line.
+So its line holds no path: it finds Python (see `interpreter`), and runs a module by name. No setting is in the line.
 """
 
 from __future__ import annotations
@@ -12,12 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 import pulumi
 from pulumi_command import local
 
-PYTHON = (
-    'venv="${PULUMI_RUNTIME_VIRTUALENV:-}"; '
-    'if [ -z "$venv" ]; then case "${PULUMI_RUNTIME_TOOLCHAIN:-}" in '
-    'uv) venv=.venv;; poetry) venv="$(poetry env info --path)";; esac; fi; '
-    'if [ -n "$venv" ]; then set -- "$venv/bin/python"; else set -- "${PULUMI_PYTHON_CMD:-python3}"; fi; '
-)
+from . import interpreter
 
 VERBS = ("create", "update", "delete")
 
@@ -26,7 +20,7 @@ _ENVIRONMENT = "KUBE_PROXY_REPLACEMENT_"
 
 def line(step: str, verb: str) -> str:
     """The shell line for a step; `exec`, so that cancelling the run ends the step itself."""
-    return f'{PYTHON}exec "$@" -u -m kube_proxy_replacement.run {step} {verb}'
+    return f'{interpreter.FIND}exec "$@" -u -m kube_proxy_replacement.run {step} {verb}'
 
 
 class Steps:

@@ -227,10 +227,10 @@ class KubeProxyReplacement(pulumi.ComponentResource):
         )
 
         # the lock on the cluster, which step 1 has taken where anything changes
-        holding.until(status.kubeProxyReplacement, found, kubeconfig, context, self)
+        proved = holding.until(status.kubeProxyReplacement, found, kubeconfig, context, self)
 
         self.mode = pulumi.Output.from_input(args["mode"])
-        self.kube_proxy_replacement = status.kubeProxyReplacement
+        self.kube_proxy_replacement = proved
         self.agents = status.agents
         self.nodes = status.nodes
         self.api_server = found.apiServer

@@ -8,6 +8,8 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CheckResult, CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
+from . import interpreter
+
 
 class FoundProvider(ResourceProvider):
     """The name of this class is in people's states and never changes; what it does is in `finding`."""
@@ -90,6 +92,6 @@ class Found(Resource):
         told = {**empty, **settings, "run": run, "preview": pulumi.runtime.is_dry_run()}
         # nor can it tell what is secret: it is given everything in plain
         told["veiled"] = pulumi.Output.from_input(settings.get("values")).is_secret()
-        super().__init__(FoundProvider(), name, told, opts)
+        super().__init__(interpreter.guarded(FoundProvider()), name, told, opts)
         # an unchanged resource keeps the outputs, and so the run, of its last change
         self.changing = pulumi.Output.from_input(self.run).apply(lambda its: its == run)

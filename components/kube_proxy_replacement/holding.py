@@ -32,11 +32,15 @@ def until(
     kubeconfig: pulumi.Input[str] | None,
     context: pulumi.Input[str] | None,
     component: pulumi.Resource,
-) -> None:
-    """Renews the lock from the moment that `found` is there until `end` is, in a run that changes something."""
+) -> pulumi.Output[Any]:
+    """Renews the lock from the moment that `found` is there until `end` is, in a run that changes something.
+
+    Returns: `end`, when the lock is given up. A program outlives its outputs; a plugin, which serves the component to
+        another language, is ended by the engine once they are all there.
+    """
     monitor = get_monitor()
     if pulumi.runtime.is_dry_run() or isinstance(monitor, MockMonitor):
-        return
+        return end
     holding = _Holding(lambda: _answers(monitor))
 
     async def begin(its: dict[str, Any]) -> bool:
@@ -46,13 +50,13 @@ def until(
                 pulumi.log.warn(said, component)
         return True
 
-    async def give_up(_: Any) -> bool:
+    async def give_up(ended: Any) -> Any:
         await asyncio.to_thread(holding.end)
-        return True
+        return ended
 
     its = {"changing": found.changing, "run": found.run, "kubeconfig": kubeconfig, "context": context}
     _begun: pulumi.Output[bool] = pulumi.Output.all(**its).apply(begin)
-    _ended: pulumi.Output[bool] = end.apply(give_up)
+    return end.apply(give_up)
 
 
 class _Holding:
