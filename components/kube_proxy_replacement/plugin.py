@@ -34,7 +34,7 @@ class Served(ComponentProvider):
     def __init__(self, source: Path) -> None:
         super().__init__([KubeProxyReplacement], interpreter.PACKAGE, version=interpreter.version())
         self._source = source
-        self.schema = _with_secrets(self.schema)
+        self.schema = _with_secrets(str(self.schema))
 
     def construct(
         self, name: str, resource_type: str, inputs: pulumi.Inputs, options: pulumi.ResourceOptions | None = None
