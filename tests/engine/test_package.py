@@ -1,6 +1,6 @@
 """The component as a Pulumi package: its schema, and its life in a plugin, for a program that has no Python of its own.
 
-No host of another language can be had from the registries that the tests use. So the program is one in Python that has
+Pulumi's host for YAML can't be had from the registries that the tests use. So the program is one in Python that has
 nothing of this package: it declares the component as a program in any language does, by the engine's own protocol, and
 its Pulumi.yaml names no virtual environment, so that what the engine starts looks for `PULUMI_PYTHON_CMD`, as there.
 """
