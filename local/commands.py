@@ -23,8 +23,8 @@ _CHECKS: Final = (
 _WORKFLOWS: Final = ("GitHub workflows", ("-m", "local.workflows"))
 _UNIT: Final = ("unit tests", ("-m", "pytest", "tests/unit"))
 _GO: Final = ("tests of the programs in Go", ("-m", "local.gotests"))
-# Two at a time: each file has a cluster of its own, and most of the time waits for it.
-_ENGINE: Final = ("engine tests", ("-m", "pytest", "tests/engine", "--numprocesses=2", "--dist=loadfile"))
+# Three at a time: each file has a cluster of its own, and most of the time waits for it.
+_ENGINE: Final = ("engine tests", ("-m", "pytest", "tests/engine", "--numprocesses=3", "--dist=loadfile"))
 _CHAOS: Final = ("chaos", ("-m", "local.chaos", "--runs=8", "--seed=7"))
 _REAL: Final = ("tests on real nodes", ("-m", "pytest", "tests/datapath"))
 

@@ -236,7 +236,10 @@ class _Look:
             release = reading(helm_release.find, api, settings.namespace, settings.release_name)
             node_items = reading(api.list, nodes.LIST)
             execing = reading(rights.lacking, api, rights.in_agents(settings.namespace))
-            self.proxy: kube_proxy.KubeProxy = proxy.result()
+            try:
+                self.proxy: kube_proxy.KubeProxy = proxy.result()
+            except kube_proxy.StaticPodsError as error:
+                raise ProcedureError(f"{error}\n{distribution.way(distribution.read(api)) or ''}".rstrip()) from None
             self.services: ServiceTable = services.result()
             self.record: record.Record | None = kept.result()
             self.lock: lease.Lease | None = lock.result()

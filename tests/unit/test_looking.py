@@ -307,6 +307,20 @@ class TestKubeProxy:
         self.ipvs(world)
         assert look().findings == []
 
+    @pytest.mark.parametrize("mode", ["coexist", "replace"])
+    @pytest.mark.parametrize(("version", "way"), [("v1.36.3+rke2r1", "disable-kube-proxy: true"), ("v1.36.3", "")])
+    def test_of_static_pods_the_distribution_s_own_way_is_told_where_it_is_known(
+        self, world: World, look: Look, version: str, way: str, mode: str
+    ) -> None:
+        del world.objects[kube_proxy.DAEMONSET]
+        world.put(node("n1", version=version, cidrs=("10.244.1.0/24",)))
+        metadata = {"labels": {"component": "kube-proxy"}, "annotations": {"kubernetes.io/config.mirror": "abc"}}
+        world.put(made("Pod", "kube-proxy-n1", namespace="kube-system", metadata=metadata))
+        said = refused(lambda: look(mode))
+        assert "static pods (kube-system/kube-proxy-n1)" in said
+        assert ("This is an RKE2 cluster" in said) is bool(way)
+        assert way in said
+
     def test_one_that_is_the_distribution_s_is_refused_in_replace(self, world: World, look: Look) -> None:
         world.put(node("n1", version="v1.30.4+rke2r1", cidrs=("10.244.1.0/24",)))
         assert "RKE2" in refused(lambda: look("replace"))

@@ -106,6 +106,12 @@ def refusal(distribution: Distribution, kube_proxy: Object | None) -> str | None
     return None
 
 
+def way(distribution: Distribution) -> str | None:
+    """What its own way is, where no kube-proxy of it can be removed through the API; None where none is known."""
+    reason = _for_all(distribution) or _OWNED.get(distribution.name)
+    return _said(distribution, reason) if reason else None
+
+
 _OWNED: dict[Name, str] = {
     "rke2": (
         "RKE2 runs kube-proxy from its own configuration and starts it again. Set `disable-kube-proxy: true` "

@@ -38,8 +38,12 @@ class KubeProxy:
         return mode_of(self.daemonset, self.configmap)
 
 
+class StaticPodsError(ProcedureError):
+    """kube-proxy runs from files on the nodes."""
+
+
 def find(api: Api) -> KubeProxy:
-    """Raises ProcedureError where what runs isn't one DaemonSet `kube-system/kube-proxy`."""
+    """Raises ProcedureError where what runs isn't one DaemonSet `kube-system/kube-proxy`; StaticPodsError for one."""
     daemonsets = [item for item in api.list("/apis/apps/v1/daemonsets") if _runs_kube_proxy(item)]
     own = next((d for d in daemonsets if _name(d) == f"{NAMESPACE}/{NAME}"), None)
     others = [_name(d) for d in daemonsets if d is not own]
@@ -61,10 +65,10 @@ def find(api: Api) -> KubeProxy:
         if "kubernetes.io/config.mirror" in (pod["metadata"].get("annotations") or {})
     ]
     if static:
-        raise ProcedureError(
+        raise StaticPodsError(
             f"kube-proxy runs as static pods ({', '.join(sorted(set(static))[:5])}), from files on the nodes: it "
-            "can't be "
-            "removed through the API. Nothing was changed. Switch it off in the distribution's own configuration."
+            "can't be removed through the API. Nothing was changed. Switch it off in the distribution's own "
+            "configuration."
         )
     # read alone: the items of a list don't say their kind, and a backup without it can't be created again
     return KubeProxy(daemonset=api.find(DAEMONSET) if own else None, configmap=api.find(CONFIGMAP))
