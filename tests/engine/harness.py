@@ -51,6 +51,7 @@ _RUN_SECONDS: Final = 240.0
 _CALL_SECONDS: Final = 30.0
 _SECONDS_TO_END: Final = 20.0
 _POLL_SECONDS: Final = 0.1
+_TRIES: Final = 3
 _AGENT: Final = "engine-tests"
 
 Object = dict[str, Any]
@@ -516,14 +517,18 @@ class Cluster:
         where = ["--kubeconfig", str(self.kubeconfig), "-n", namespace, "exec", pod]
         if container:
             where += ["-c", container]
-        done = subprocess.run(
-            [str(self._kubectl), *where, "--", *command],
-            env=os.environ | {"KUBECACHEDIR": str(self.kubeconfig.parent / "kubectl")},
-            capture_output=True,
-            text=True,
-            timeout=_CALL_SECONDS,
-            check=False,
-        )
+        for _ in range(_TRIES):
+            done = subprocess.run(
+                [str(self._kubectl), *where, "--", *command],
+                env=os.environ | {"KUBECACHEDIR": str(self.kubeconfig.parent / "kubectl")},
+                capture_output=True,
+                text=True,
+                timeout=_CALL_SECONDS,
+                check=False,
+            )
+            # kubectl drops what comes before it has made its streams: seen once on a machine that was busy
+            if "Unknown stream id" not in done.stderr:
+                break
         assert done.returncode == 0, f"{' '.join(command)} in {pod}: {done.stderr}"
         return done.stdout
 

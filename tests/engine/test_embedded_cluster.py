@@ -223,6 +223,7 @@ def test_rules_follow_the_services_and_freeze_with_the_pod(
     cluster.kubectl("create", "service", "clusterip", "late", "--tcp=80", "-n", "shop")
     try:
         until(lambda: "shop/late:80 has no endpoints" in cluster.rules("node-1", "cilium"))
+        until(lambda: cluster.routes("node-2", "cilium"))
         remove_kube_proxy(cluster)
         frozen = cluster.rules("node-1", "cilium")
         assert "KUBE-SVC-" in frozen
