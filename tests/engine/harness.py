@@ -15,6 +15,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -554,6 +555,10 @@ class Cluster:
                     found[f"{kind} {metadata.get('namespace', '')}/{metadata['name']}"] = item
         return found
 
+    def wait_until_uninstalled(self) -> None:
+        """After Helm's uninstall: what the API server goes on ending is ended."""
+        wait_until("the chart's namespace is gone", lambda: self.find("/api/v1/namespaces/cilium-secrets") is None)
+
     # What was asked of it
 
     def mark(self) -> int:
@@ -753,6 +758,19 @@ def _paths(old: Any, new: Any, at: str = "") -> Iterator[str]:
             yield from _paths(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
     elif old != new:
         yield at
+
+
+@contextmanager
+def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """What goes on in a thread of its own until the block ends, of which the event tells it."""
+    over = threading.Event()
+    thread = threading.Thread(target=work, args=(over,))
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def wait_until(

@@ -18,7 +18,7 @@ import yaml
 from local.toolchain import Toolchain
 from tests.engine.acts import cleaning, helms_changes
 from tests.engine.conftest import NewStack
-from tests.engine.harness import REPOSITORY, Cluster, Stack, in_order, picked, wait_until
+from tests.engine.harness import REPOSITORY, Cluster, Stack, in_order, meanwhile, picked
 
 EXAMPLES = REPOSITORY / "examples"
 
@@ -33,9 +33,7 @@ def program(new_stack: NewStack, toolchain: Toolchain, tmp_path_factory: pytest.
     """
 
     def new(example: str, cluster: Cluster | None, **settings: Any) -> Stack:
-        folder = tmp_path_factory.mktemp("example") / "project"
-        shutil.copytree(EXAMPLES / example, folder)
-        (folder / "venv").symlink_to(sys.prefix)
+        folder = copied(example, tmp_path_factory.mktemp("example") / "project")
         project = yaml.safe_load((folder / "Pulumi.yaml").read_text())
         stack = new_stack(cluster, project=folder, chart=None)
         known = {"chart": str(toolchain.cilium_chart)} if "chart" in project["config"] else {}
@@ -50,9 +48,11 @@ def context_of(cluster: Cluster) -> str:
     return str(yaml.safe_load(cluster.kubeconfig.read_text())["current-context"])
 
 
-def settled(cluster: Cluster) -> None:
-    """After a `destroy`: what the API server goes on ending is ended."""
-    wait_until("the chart's namespace is gone", lambda: cluster.find("/api/v1/namespaces/cilium-secrets") is None)
+def copied(example: str, to: Path) -> Path:
+    """A copy of an example, with this environment as its `venv`."""
+    shutil.copytree(EXAMPLES / example, to)
+    (to / "venv").symlink_to(sys.prefix)
+    return to
 
 
 def test_by_reference_to_the_stack_that_makes_the_cluster(
@@ -61,9 +61,7 @@ def test_by_reference_to_the_stack_that_makes_the_cluster(
     its = program("stack_reference/cluster", None, kubeconfigFile=str(cluster.kubeconfig))
     its.up()
     # on its backend; the ambient kubeconfig leads nowhere
-    project = tmp_path / "network"
-    shutil.copytree(EXAMPLES / "stack_reference/network", project)
-    (project / "venv").symlink_to(sys.prefix)
+    project = copied("stack_reference/network", tmp_path / "network")
     network = Stack(toolchain, tmp_path / "person", None, project=project, backend=its.backend).create()
     network.config("network:cluster", f"organization/cluster/{its.name}")
     network.config("network:mode", "replace")
@@ -76,7 +74,7 @@ def test_by_reference_to_the_stack_that_makes_the_cluster(
     assert all(part not in plain for part in user.values())
     network.destroy()
     assert cluster.daemonset("kube-proxy") is not None
-    settled(cluster)
+    cluster.wait_until_uninstalled()
 
 
 def test_in_one_program_with_the_cluster_the_first_preview_says_what_it_could_not_look_at(
@@ -95,7 +93,7 @@ def test_in_one_program_with_the_cluster_the_first_preview_says_what_it_could_no
     shown = json.dumps(platform.state()) + "".join(run.text for run in (previewed, again))
     assert all(part not in shown for part in user.values())
     platform.destroy()
-    settled(cluster)
+    cluster.wait_until_uninstalled()
 
 
 def test_what_needs_the_network_comes_after_it_and_goes_before_it(program: NewProgram, cluster: Cluster) -> None:
@@ -117,7 +115,7 @@ def test_what_needs_the_network_comes_after_it_and_goes_before_it(program: NewPr
         ("the policy", picked(audit, "delete", "ciliumnetworkpolicies", "only-from-within")),
         ("kube-proxy", picked(audit, "create patch", "daemonsets", "kube-proxy")),
     )
-    settled(cluster)
+    cluster.wait_until_uninstalled()
 
 
 def test_options_are_passed_on_and_a_rename_leaves_the_network_as_it_is(program: NewProgram, cluster: Cluster) -> None:
@@ -143,15 +141,14 @@ def test_options_are_passed_on_and_a_rename_leaves_the_network_as_it_is(program:
     stack.config("options:protect", False)
     stack.up()
     stack.destroy()
-    settled(cluster)
+    cluster.wait_until_uninstalled()
 
 
 @contextmanager
 def operator(cluster: Cluster) -> Iterator[None]:
     """As Cilium's operator does on a real cluster: registers Cilium's own kinds once it runs."""
-    over = threading.Event()
 
-    def registered() -> None:
+    def registered(over: threading.Event) -> None:
         path = "/apis/apps/v1/namespaces/kube-system/deployments/cilium-operator"
         while not over.wait(0.1):
             found = cluster.find(path)
@@ -159,13 +156,8 @@ def operator(cluster: Cluster) -> Iterator[None]:
                 cluster.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", POLICY_KIND)
                 return
 
-    thread = threading.Thread(target=registered, daemon=True)
-    thread.start()
-    try:
+    with meanwhile(registered):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 POLICY_KIND = {
@@ -224,7 +216,7 @@ def test_several_clusters_from_one_program(
         a_provider_that_is_called_otherwise_is_the_same(fleet)
         fleet.destroy()
         assert other.daemonset("kube-proxy") is not None
-        settled(cluster)
+        cluster.wait_until_uninstalled()
     finally:
         other.remove()
 

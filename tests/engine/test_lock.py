@@ -33,6 +33,7 @@ from tests.engine.harness import (
     Stack,
     changes_by_person,
     compared,
+    meanwhile,
     wait_until,
 )
 
@@ -358,17 +359,11 @@ def give_up(cluster: Cluster) -> None:
 @contextmanager
 def renewed(cluster: Cluster, holder: str) -> Iterator[None]:
     """The holder is at work, and renews its Lease."""
-    over = threading.Event()
 
-    def renew() -> None:
+    def renew(over: threading.Event) -> None:
         while not over.wait(1):
             hold(cluster, holder)
 
     hold(cluster, holder)
-    thread = threading.Thread(target=renew)
-    thread.start()
-    try:
+    with meanwhile(renew):
         yield
-    finally:
-        over.set()
-        thread.join()

@@ -23,7 +23,7 @@ import yaml
 from local import docs
 from local.toolchain import Toolchain
 from tests.engine.conftest import NewStack
-from tests.engine.harness import REPOSITORY, Cluster, Object, Run, Stack, compared, wait_until
+from tests.engine.harness import REPOSITORY, Cluster, Object, Run, Stack, compared
 from tests.engine.test_failures import denied
 
 TYPE = "kube-proxy-replacement:index:KubeProxyReplacement"
@@ -172,7 +172,7 @@ def life(
     still = compared(switched, cluster.objects())
     stack.environment = with_it
     destroyed = stack.destroy()
-    wait_until("the chart's namespace is gone", lambda: cluster.find("/api/v1/namespaces/cilium-secrets") is None)
+    cluster.wait_until_uninstalled()
     differences = compared(before, cluster.objects())
     return Life(
         stack,

@@ -209,7 +209,7 @@ def way(
     ups["coexist"] = act(cluster, stack, "up")
     ups["rolled back"] = failing(cluster, stack)
     ups["destroy"] = act(cluster, stack, "destroy")
-    wait_until("cilium-secrets is gone", lambda: cluster.find("/api/v1/namespaces/cilium-secrets") is None)
+    cluster.wait_until_uninstalled()
     owners_cilium(cluster, toolchain, "install", "MTU=1400")
     applied(cluster, up)  # `destroy` took cilium-secrets away, and with it the role in there
     ups["adopt"] = act(cluster, stack, "up")
@@ -314,7 +314,7 @@ def test_no_right_is_too_many(way: Way, up: Roles) -> None:
 def afterwards(cluster: Cluster, toolchain: Toolchain, way: Way, up: Roles, engineer: Path) -> Api:
     """The rights on a cluster without Cilium: its owner has uninstalled it, and cilium-secrets with it."""
     helm(cluster, toolchain, "uninstall", "cilium", "--namespace", "kube-system")
-    wait_until("cilium-secrets is gone", lambda: cluster.find("/api/v1/namespaces/cilium-secrets") is None)
+    cluster.wait_until_uninstalled()
     applied(cluster, up)
     return Api.connect(engineer.read_text())
 

@@ -13,7 +13,7 @@ import pytest
 
 from local.toolchain import Toolchain
 from tests.engine.built import wheel as built_wheel
-from tests.engine.harness import REPOSITORY, Cluster, Stack, wait_until
+from tests.engine.harness import REPOSITORY, Cluster, Stack
 
 PAGE = REPOSITORY / "docs" / "start.md"
 CHAPTER = "A program of your own"
@@ -109,4 +109,4 @@ def test_a_stranger_gets_from_a_wheel_to_a_switched_cluster_and_back_by_the_page
                 stranger.write(language, text)
     assert cluster.daemonset("kube-proxy") is not None
     assert cluster.daemonset("cilium") is None
-    wait_until("the chart's namespace is gone", lambda: cluster.find("/api/v1/namespaces/cilium-secrets") is None)
+    cluster.wait_until_uninstalled()

@@ -19,7 +19,7 @@ import yaml
 from local.toolchain import Toolchain
 from tests.engine import built
 from tests.engine.conftest import NewStack
-from tests.engine.harness import REPOSITORY, Cluster, Object, Run, Stack, compared, wait_until
+from tests.engine.harness import REPOSITORY, Cluster, Object, Run, Stack, compared
 
 PACKAGE = "kube_proxy_replacement"
 PROGRAM = """
@@ -91,7 +91,7 @@ def life(cluster: Cluster, new_stack: NewStack, project: Path, toolchain: Toolch
     outputs, state = stack.outputs(), stack.state()
     config = cluster.configmap("cilium-config") or {}
     looked_again, destroyed = stack.preview(), stack.destroy()
-    wait_until("the chart's namespace is gone", lambda: cluster.find("/api/v1/namespaces/cilium-secrets") is None)
+    cluster.wait_until_uninstalled()
     return Life(stack, previewed, made, outputs, state, config, looked_again, destroyed, before, cluster.objects())
 
 

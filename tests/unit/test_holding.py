@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent import futures
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
+import pulumi
 import pytest
 from pulumi.runtime.proto import resource_pb2, resource_pb2_grpc
 
@@ -120,3 +123,19 @@ class TestHolding:
     def test_a_run_that_changed_nothing_has_nothing_to_end(self, cluster: FakeApi) -> None:
         holding._Holding(lambda: True).end()
         assert cluster.calls == []
+
+
+def test_the_end_is_handed_on_only_when_the_lock_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin is ended by the engine as soon as its component's outputs are there."""
+    done: list[str] = []
+    monkeypatch.setattr(holding, "get_monitor", lambda: None)
+    monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: False)
+    monkeypatch.setattr(holding._Holding, "end", lambda _: done.append("given up"))
+
+    async def handed_on() -> Any:
+        found: Any = SimpleNamespace(changing=False, run=RUN)
+        component: Any = None
+        value = await holding.until(pulumi.Output.from_input("True"), found, None, None, component).future()
+        return value, list(done)
+
+    assert asyncio.run(handed_on()) == ("True", ["given up"])

@@ -82,8 +82,8 @@ def refusal(distribution: Distribution, kube_proxy: Object | None) -> str | None
         return _said(distribution, for_all)
     if kube_proxy is None:
         return None
-    if distribution.name in _OWNED:
-        return _said(distribution, _OWNED[distribution.name])
+    if own := way(distribution):
+        return own
     labels, annotations = _labels(kube_proxy), kube_proxy["metadata"].get("annotations") or {}
     managers = [str(entry.get("manager")) for entry in kube_proxy["metadata"].get("managedFields") or []]
     if distribution.name == "eks" and ("eks" in managers or _is_eks(labels) or _is_eks(annotations)):

@@ -43,7 +43,9 @@ class StaticPodsError(ProcedureError):
 
 
 def find(api: Api) -> KubeProxy:
-    """Raises ProcedureError where what runs isn't one DaemonSet `kube-system/kube-proxy`; StaticPodsError for one."""
+    """Raises ProcedureError where what runs isn't one DaemonSet `kube-system/kube-proxy`; for static pods
+    StaticPodsError.
+    """
     daemonsets = [item for item in api.list("/apis/apps/v1/daemonsets") if _runs_kube_proxy(item)]
     own = next((d for d in daemonsets if _name(d) == f"{NAMESPACE}/{NAME}"), None)
     others = [_name(d) for d in daemonsets if d is not own]
