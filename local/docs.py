@@ -162,7 +162,7 @@ def _one(name: str, argument: str, its: PropertyDefinition, analyzer: Analyzer) 
     own_type = analyzer.type_definitions.get((its.ref or "").rpartition(":")[2])
     if own_type:
         keys = _described(own_type.properties, own_type.properties_mapping, analyzer)
-        more = _table(("key", "type", "meaning"), [(f"`{key.name}`", key.kind, key.meaning) for key in keys])
+        more = _table(("key", "type", "meaning"), [(f"`{key.name}`", key.kind, _whole_meaning(key)) for key in keys])
     return Described(
         name=name,
         argument=argument,
@@ -199,8 +199,11 @@ def _declaration(setting: Described) -> dict[str, Any]:
         declared["items"] = {"type": item}
     if not setting.required:
         declared["default"] = _real_default(setting) or _NOT_SET[kind]
-    ending = f" Default: {setting.default}." if setting.default else ""
-    return declared | {"description": _CODE.sub(r"\1", setting.meaning + ending)}
+    return declared | {"description": _CODE.sub(r"\1", _whole_meaning(setting))}
+
+
+def _whole_meaning(its: Described) -> str:
+    return f"{its.meaning} Default: {its.default}." if its.default else its.meaning
 
 
 def _settings_table(all_of_them: Sequence[Described]) -> str:

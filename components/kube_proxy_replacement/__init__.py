@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .component import KubeProxyReplacement, KubeProxyReplacementArgs, LoadBalancerArgs
+    from .component import KubeProxyReplacement, KubeProxyReplacementArgs, LoadBalancerArgs, NodeByNodeArgs
 
-__all__ = ["KubeProxyReplacement", "KubeProxyReplacementArgs", "LoadBalancerArgs"]
+__all__ = ["KubeProxyReplacement", "KubeProxyReplacementArgs", "LoadBalancerArgs", "NodeByNodeArgs"]
 
 
 def __getattr__(name: str) -> Any:

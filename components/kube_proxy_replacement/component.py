@@ -36,6 +36,26 @@ class LoadBalancerArgs(TypedDict):
     """Whether a Service's session affinity is honoured."""
 
 
+class NodeByNodeArgs(TypedDict):
+    """How agents take over node by node; only with strategy `node-by-node`."""
+
+    batch_size: NotRequired[pulumi.Input[str]]
+    """How many nodes at a time: a whole number, or a percentage of them (`10%`). Default: 1."""
+    order: NotRequired[pulumi.Input[list[str]]]
+    """Label selectors, the first one's nodes first. Default: by name, the control plane last."""
+    settle_seconds: NotRequired[pulumi.Input[int]]
+    """Seconds for which a node must have been as wanted before the next one's turn, up to 3600. Default: 0."""
+    canaries: NotRequired[pulumi.Input[str]]
+    """A label selector: these nodes first, then the run stops until `continue` is set. Default: none."""
+    # Python's own word can't be a name; the SDK, and `_camel`, make `continue` of this one
+    continue_: NotRequired[pulumi.Input[bool]]
+    """Go on after the canaries, and after `pauseAfter`; `continue_` in Python. Default: false."""
+    pause_after: NotRequired[pulumi.Input[str]]
+    """After how many nodes, or what percentage of them, the run stops until `continue` is set. Default: never."""
+    drain: NotRequired[pulumi.Input[bool]]
+    """Whether a node is cordoned and its pods are evicted first, as PodDisruptionBudgets allow. Default: false."""
+
+
 class KubeProxyReplacementArgs(TypedDict):
     """The settings; only `mode` is required."""
 
@@ -79,7 +99,13 @@ class KubeProxyReplacementArgs(TypedDict):
     values.operator.replicas 3` sets one; with `--secret` all of `values` is a secret, in state and display.
     """
     strategy: NotRequired[pulumi.Input[str]]
-    """How agents take over. Default: `all-at-once`, the only one yet."""
+    """How agents take over: `all-at-once` (in one roll-out) or `node-by-node` (one batch after the other, where agents
+    run already). Default: `node-by-node` where agents already run, else `all-at-once`.
+    """
+    node_by_node: NotRequired[pulumi.Input[NodeByNodeArgs]]
+    """How they take over node by node; refused with strategy `all-at-once`. Default: one node at a time, by name, the
+    control plane last.
+    """
     load_balancer: NotRequired[pulumi.Input[LoadBalancerArgs]]
     """How the agents balance what comes from outside; only in mode `replace`. Default: as in the chart."""
     hubble: NotRequired[pulumi.Input[bool]]
@@ -155,13 +181,23 @@ class KubeProxyReplacement(pulumi.ComponentResource):
         _tell(found, self)
         cluster = _same_cluster(found, name, provider, self)
 
-        # 3. Remove kube-proxy, backed up: the DaemonSet, then the ConfigMap. In coexist mode: it is back.
+        # 2. Hand over, where it goes node by node: each is Cilium's, and proved, before the next one's turn. In coexist
+        # mode: kube-proxy is back, and each is its own again.
         helm_values = _helm_values(told, found)
         on_top = {"VALUES": _on_top(told, found)}
         rendered = _rendered(told, found, helm_values, on_top["VALUES"], provider, self)
         order = _order(told, found, cluster, rendered)
         step = command.Steps(self, order=order, mark=found.mark, run=found.run, kubeconfig=kubeconfig, context=context)
-        daemonset = step.command(f"{name}-daemonset", "kube-proxy-daemonset", more=on_top, depends_on=[found])
+        handed_over = step.command(
+            f"{name}-hand-over",
+            "hand-over",
+            verbs=["create", "update"],
+            more={"VALUES": _all_values(helm_values, on_top["VALUES"]), "NODE_BY_NODE": _node_by_node(told)},
+            depends_on=[found],
+        )
+
+        # 3. Remove kube-proxy, backed up: the DaemonSet, then the ConfigMap. In coexist mode: it is back.
+        daemonset = step.command(f"{name}-daemonset", "kube-proxy-daemonset", more=on_top, depends_on=[handed_over])
         configmap = step.command(f"{name}-configmap", "kube-proxy-configmap", depends_on=[daemonset])
 
         # 4. Cilium, with the replacement on or off: a release of our own, or its owner's, whose values stay his.
@@ -288,11 +324,11 @@ def _by_setting(args: KubeProxyReplacementArgs) -> dict[str, Any]:
     if unknown:
         raise pulumi.RunError("\n".join(unknown))
     told = {_camel(key): value for key, value in given.items() if value is not None}
-    balancer = told.get("loadBalancer")
-    if balancer is not None:
-        told["loadBalancer"] = pulumi.Output.from_input(balancer).apply(
-            lambda its: {_camel(key): value for key, value in its.items()} if isinstance(its, Mapping) else its
-        )
+    for name in ("loadBalancer", "nodeByNode"):
+        if name in told:
+            told[name] = pulumi.Output.from_input(told[name]).apply(
+                lambda its: {_camel(key): value for key, value in its.items()} if isinstance(its, Mapping) else its
+            )
     if "kubeconfig" in told:
         told["kubeconfig"] = pulumi.Output.secret(told["kubeconfig"])
     return told
@@ -420,7 +456,7 @@ def _order(
     """What the steps are told; nothing is before the chart has been rendered."""
 
     def order(its: dict[str, Any]) -> str:
-        parsed = settings.parse(its["settings"])
+        parsed, by_node = settings.parse(its["settings"]), its["way"] == "node-by-node"
         return Order(
             cluster=its["cluster"],
             server=its["server"],
@@ -433,11 +469,11 @@ def _order(
             timeout=parsed.timeout_seconds,
             restart=tuple(its["restart"] or ()),
             keep=parsed.on_failure == "keep",
-            **(
-                {"adopted": True, "owner": its["owner"], "chart": parsed.chart, "version": parsed.cilium_version}
-                if its["adopted"]
-                else {}
-            ),
+            adopted=bool(its["adopted"]),
+            owner=its["owner"] if its["adopted"] else "",
+            strategy=its["way"] if by_node else "",
+            chart=parsed.chart if its["adopted"] or by_node else "",
+            version=parsed.cilium_version if its["adopted"] or by_node else "",
         ).to_json()
 
     plain = {key: value for key, value in told.items() if key not in ("kubeconfig", "values")}
@@ -450,6 +486,7 @@ def _order(
         restart=found.restart,
         adopted=found.adopted,
         owner=found.owner,
+        way=found.way,
         rendered=rendered,
     ).apply(order)
 
@@ -463,6 +500,19 @@ def _on_top(told: Mapping[str, Any], found: Found) -> pulumi.Output[str]:
         return json.dumps(merged(settings.whole(its["values"] or {}), settings.whole(its["own"])), sort_keys=True)
 
     return pulumi.Output.all(values=told.get("values"), own=found.own).apply(on_top)
+
+
+def _all_values(helm_values: pulumi.Output[dict[str, Any]], on_top: pulumi.Output[str]) -> pulumi.Output[str]:
+    """JSON of what the release is given: on top of its owner's, or, where it is our own, in all."""
+    return pulumi.Output.all(helm_values, on_top).apply(
+        lambda its: its[1] or json.dumps(settings.whole(its[0]), sort_keys=True)
+    )
+
+
+def _node_by_node(told: Mapping[str, Any]) -> pulumi.Output[str]:
+    return pulumi.Output.all(nodeByNode=told.get("nodeByNode"), mode=told["mode"]).apply(
+        lambda its: settings.parse(its).node_by_node.to_json()
+    )
 
 
 def _revision(its: list[Any]) -> pulumi.Input[str]:

@@ -2,6 +2,7 @@
 
 # without `from __future__ import annotations`: Pulumi's analyzer of components reads what is written here as types
 import difflib
+import keyword
 from typing import Any, NotRequired, TypedDict, cast
 
 import pulumi
@@ -16,6 +17,7 @@ _ALIKE = ("kube-proxy", "kubeproxy", "cilium")
 _SHAPES = {
     "values": "it takes Helm values by their names, such as values.bpf.masquerade.",
     "loadBalancer": "it takes mode, algorithm, acceleration and sessionAffinity.",
+    "nodeByNode": "it takes batchSize, order, settleSeconds, canaries, continue, pauseAfter and drain.",
 }
 _LIST = f"it takes a list of names of checks ({', '.join(checks.NAMES)})."
 
@@ -73,9 +75,9 @@ def arguments(config: pulumi.Config) -> KubeProxyReplacementArgs:
     except settings.SettingsError as error:
         # the look says it too; here it comes at once, and without a resource's name before it
         raise pulumi.RunError(hiding.hidden(str(error), {name: given[name] for name in encrypted})) from None
-    balancer = given.get("loadBalancer")
-    if balancer:
-        given["loadBalancer"] = {_snake(key): value for key, value in balancer.items()}
+    for name in ("loadBalancer", "nodeByNode"):
+        if given.get(name):
+            given[name] = {_snake(key): value for key, value in given[name].items()}
     secret = {name: pulumi.Output.secret(given[name]) for name in encrypted}
     return cast(KubeProxyReplacementArgs, {_snake(name): value for name, value in {**given, **secret}.items()})
 
@@ -116,4 +118,5 @@ def _value(config: pulumi.Config, name: str) -> Any:
 
 
 def _snake(name: str) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+    snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+    return f"{snake}_" if keyword.iskeyword(snake) else snake

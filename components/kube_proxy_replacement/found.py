@@ -61,6 +61,7 @@ class Found(Resource):
     notes: pulumi.Output[list[str]]
     adopted: pulumi.Output[bool]
     owner: pulumi.Output[str]
+    way: pulumi.Output[str]
     own: pulumi.Output[dict[str, Any]]
     changing: pulumi.Output[bool]
     """Whether this resource is created or updated in this very run: whether anything changes at all."""
@@ -83,6 +84,7 @@ class Found(Resource):
                 "backup",
                 "adopted",
                 "owner",
+                "way",
                 "own",
             )
         )

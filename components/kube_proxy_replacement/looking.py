@@ -29,10 +29,13 @@ from .cluster import (
     ipvs,
     kube_proxy,
     lease,
+    node_config,
+    node_order,
     nodes,
     pod_addresses,
     record,
     rights,
+    routing,
     scheduling,
     taking_over,
 )
@@ -51,6 +54,8 @@ _POD_ADDRESSES = ("ipam", "ipv4", "ipv6")
 
 _KEPT = "bpf-lb-sock-hostns-only"
 """The agents' option for `socketLB.hostNamespaceOnly`."""
+
+_AT_ONCE, _BY_NODE = "all-at-once", "node-by-node"
 
 _OWN_PORT = ", port: the setting apiServerPort"
 
@@ -82,6 +87,7 @@ class Found:
         superseded: another run than the last recorded one has been at work on the cluster, or is.
         owner: a digest of an adopted release's owner's values; "" where the release is this program's own.
         own: the values that the procedure itself sets on top of those, {} where there are none.
+        way: the strategy by which a run goes from here, or the last one went.
         plan: what a run from here does to the nodes: `{what, nodes, leftOut, fresh}`, see `_Look._plan`.
     """
 
@@ -99,6 +105,7 @@ class Found:
     superseded: bool = False
     owner: str = ""
     own: dict[str, Any] = field(default_factory=dict)
+    way: str = "all-at-once"
     plan: dict[str, Any] = field(default_factory=dict)
 
     def as_inputs(self) -> dict[str, Any]:
@@ -118,6 +125,7 @@ class Found:
             "adopted": bool(self.owner),
             "owner": self.owner,
             "own": self.own,
+            "way": self.way,
             "plan": self.plan,
         }
 
@@ -318,10 +326,14 @@ class _Look:
             # and a Release that looks unchanged to Pulumi would stay as Helm left it.
             mark = drift.mark_of(["a run was stopped"], mark)
             wrong = replace(wrong, findings=())
+        way = self._way(fresh := not any(d["metadata"]["name"] == agents.DAEMONSET for d in self.daemonsets))
         if not self.preview and (wrong.findings or not self.steady or not self.reads_agents):
             wanted = rights.reading(self.settings.namespace) + rights.changing(self.settings.namespace)
-            rights.demand(self.api, wanted + (rights.adopting() if self.adopted else []))
-        fresh = not any(d["metadata"]["name"] == agents.DAEMONSET for d in self.daemonsets)
+            wanted += rights.adopting() if self.adopted else []
+            if way == _BY_NODE and not self.steady and not fresh:
+                drain = self.settings.node_by_node.drain
+                wanted += rights.handing_over(self.settings.namespace, drain=drain)
+            rights.demand(self.api, wanted)
         return Found(
             cluster=self.cluster,
             server=self.api.server,
@@ -337,15 +349,65 @@ class _Look:
             notes=self.skipped
             + self._lock_notes()
             + self._adoption_notes(own, wrong)
-            + ([] if self.steady else self._notes(its_address, fresh))
+            + ([] if self.steady else self._notes(its_address, fresh, way))
             + ([effect] if (effect := self._keeping_changes()) else [])
             + [f"{node}: its agent can't be read ({why})" for node, why in sorted(wrong.unreadable.items())]
             + ([_UNREAD.format(namespace=self.settings.namespace)] if self.begun and not self.reads_agents else []),
             superseded=self._superseded(),
             owner=self.adopted.owner.digest if self.adopted else "",
             own=own if self.adopted else {},
+            way=way,
             plan=self._plan(fresh),
         )
+
+    def _way(self, fresh: bool) -> str:
+        """Where a run in this mode has begun, by which strategy it went stays, unless the settings say another."""
+        said = self.settings.strategy
+        way = said or (str(self.before.get("way") or _AT_ONCE) if self.begun else _AT_ONCE if fresh else _BY_NODE)
+        if way == _BY_NODE and not self.steady and self.had_kube_proxy and self.release is not None:
+            try:
+                self._node_by_node_says_no(self.release)
+            except ProcedureError:
+                # nobody is kept from going back, unless it is said how
+                if said or self.settings.mode == "replace":
+                    raise
+                return _AT_ONCE
+        return way
+
+    def _node_by_node_says_no(self, release: helm_release.HelmRelease) -> None:
+        """Where nodes are about to be handed over one after the other: whether that can be done here."""
+        instead = "Nothing was changed. Or write strategy: all-at-once."
+        try:
+            Helm.find()
+        except ProcedureError as error:
+            raise ProcedureError(
+                f"strategy: {error} Node by node, what the release will give the agents is read from it. {instead}"
+            ) from None
+        version = node_config.version(self.api)
+        if not version:
+            raise ProcedureError(
+                "strategy: this cluster's API has no CiliumNodeConfigs, by which nodes are handed over one after the "
+                f"other: Cilium has them from 1.13 on, when its operator runs. {instead}"
+            )
+        if theirs := node_config.others(self.api, self.settings.namespace, version):
+            raise ProcedureError(
+                f"strategy: CiliumNodeConfig {', '.join(theirs[:5])} in namespace {self.settings.namespace} says which "
+                f"agents replace kube-proxy, and would stand against this program's own: remove it. {instead}"
+            )
+        daemon = self.said.get("daemon") or {}
+        blocked = daemon.get("blockedConfigOverrides")
+        sources, allowed = daemon.get("configSources"), daemon.get("allowedConfigOverrides")
+        if blocked or allowed or (sources and "cilium-node-config" not in str(sources)):
+            raise ProcedureError(
+                "strategy: the values daemon.configSources, allowedConfigOverrides or blockedConfigOverrides keep "
+                f"CiliumNodeConfigs from the agents, by which nodes are handed over one after the other. {instead}"
+            )
+        if not chart.same_version(self.chart.version, release.version):
+            raise ProcedureError(
+                f"ciliumVersion: {release.version} runs, {self.chart.version} is wanted, with a change of "
+                "mode node by node: every agent would be restarted twice, the second time on all nodes. Change the "
+                f"version in a run of its own, before or after. {instead}"
+            )
 
     def _plan(self, fresh: bool) -> dict[str, Any]:
         """For programs, what the notes say in words: `what` is `switch-over`, `switch-back`, `beside` (Cilium beside
@@ -598,7 +660,7 @@ class _Look:
         configmap = self.proxy.configmap or (self.record.configmap if self.record else None)
         return pod_addresses.helm_values(pod_addresses.read(self.api, configmap, self.nodes, self.services))
 
-    def _notes(self, its_address: ApiServerAddress, fresh: bool) -> list[str]:
+    def _notes(self, its_address: ApiServerAddress, fresh: bool, way: str) -> list[str]:
         first = []
         failed = self.record.failed if self.record else None
         if failed and failed.mode == self.settings.mode:
@@ -609,9 +671,13 @@ class _Look:
             first.append(
                 f"{self.unfinished}: a run was cut off. This one marks that revision failed, so that Helm goes on"
             )
-        return first + self._what_will_happen(its_address, fresh)
+        return first + self._what_will_happen(its_address, fresh, way)
 
-    def _what_will_happen(self, its_address: ApiServerAddress, fresh: bool) -> list[str]:
+    def _what_will_happen(self, its_address: ApiServerAddress, fresh: bool, way: str) -> list[str]:
+        nodes_ = self.nodes.ready
+        by_node = way == _BY_NODE and not fresh
+        at_a_time = node_order.count(self.settings.node_by_node.batch_size, len(nodes_)) if by_node else 0
+        already = [node for node in nodes_ if node.labels.get(routing.LABEL) == routing.CILIUM]
         common: dict[str, Any] = {
             "left_out": [node.name for node in self.nodes.left_out],
             "address": joined(its_address.host, its_address.port),
@@ -633,13 +699,15 @@ class _Look:
                     fresh=fresh,
                     kept=keeps_connections(self.settings, self.chart.values, self.owners),
                     policies={policy: self.services.from_outside(policy) for policy in ("Cluster", "Local")},
+                    at_a_time=at_a_time,
+                    already=len(already),
                     **again,
                     **common,
                 )
                 + self._cut_off(fresh)
             )
         if self.before.get("mode") == "replace":
-            return notes.switch_back(nodes=len(self.nodes.ready), **again, **common)
+            return notes.switch_back(nodes=len(nodes_), at_a_time=at_a_time, **again, **common)
         return notes.beside(**common) + self._cut_off(fresh)
 
     def _cut_off(self, fresh: bool) -> list[str]:

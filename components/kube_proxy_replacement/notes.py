@@ -47,6 +47,8 @@ def switch_over(
     kept: bool,
     policies: Mapping[str, Sequence[str]],
     masqueraded: bool,
+    at_a_time: int = 0,
+    already: int = 0,
 ) -> list[str]:
     """For a run that goes to replace mode.
 
@@ -58,11 +60,15 @@ def switch_over(
         kept: pods' calls to ClusterIPs are translated packet by packet, as before.
         policies: Services that are called from outside, by their externalTrafficPolicy («Cluster», «Local»).
         masqueraded: the running agents have bpf.masquerade on.
+        at_a_time: how many nodes are handed over at a time, 0 for all of them; already: how many are.
     """
     notes = [f"agents reach the API server at {address} (from: {source})"]
     if not had_kube_proxy:
         notes.append("this cluster has no kube-proxy: nothing is removed, and destroy will restore none")
         return notes + _left_out(left_out)
+    if at_a_time:
+        notes += _one_by_one(nodes, at_a_time, already, balancers)
+        return notes + _open_connections(kept, policies, values, masqueraded) + _left_out(left_out)
     seconds = switch_seconds(nodes, fresh, values)
     notes.append(
         f"switch-over on {nodes} nodes: each shows that it reaches that address; kube-proxy's DaemonSet and "
@@ -84,6 +90,23 @@ def switch_over(
     if not fresh:
         notes += _open_connections(kept, policies, values, masqueraded)
     return notes + _left_out(left_out)
+
+
+def _one_by_one(nodes: int, at_a_time: int, already: int, balancers: Sequence[str]) -> list[str]:
+    left = nodes - already
+    seconds = _RESTART_SECONDS * math.ceil(left / at_a_time)
+    said = f"{already} of {nodes} nodes are handed over already: this run goes on with the others. " if already else ""
+    return [
+        f"{said}Node by node, {at_a_time} of {nodes} at a time, about {seconds} s and more: each node shows that it "
+        "reaches that address; kube-proxy is backed up, and read back; then, one node after the other, kube-proxy is "
+        "parked, the agent restarts with the replacement on and is proved, and the leftover rules are cleaned. A node "
+        "that fails goes back alone, and the run stops there. When all are handed over, kube-proxy's DaemonSet and "
+        "ConfigMap are removed, and the release says for good what the agents run with",
+        "endpoints that change meanwhile are followed, but on the node whose turn it is: for about "
+        f"{_RESTART_SECONDS} s it goes on asking those of the moment when its kube-proxy ended",
+        f"each node's port {HEALTH_PORT} is silent once, for about 10 s measured, never on more than {at_a_time} at "
+        "a time" + (f"; Services of type LoadBalancer: {len(balancers)} ({_some(balancers)})" if balancers else ""),
+    ]
 
 
 def _open_connections(
@@ -127,13 +150,15 @@ def switch_back(
     source: str,
     values: Mapping[str, Any],
     masqueraded: bool,
+    at_a_time: int = 0,
 ) -> list[str]:
-    """For a run that goes back to coexist mode; `values` and `masqueraded` as for `switch_over`."""
+    """For a run that goes back to coexist mode; `values`, `masqueraded` and `at_a_time` as for `switch_over`."""
+    some = f", {at_a_time} of {nodes} at a time" if at_a_time else ""
     unmasquerades = masqueraded and not chart.switch(values, "bpf", "masquerade")
     return [
         f"agents reach the API server at {address} (from: {source})",
         f"switch-back on {nodes} nodes: kube-proxy is restored from its backup and routes on every node, then the "
-        "agents restart with the replacement off. New connections are answered throughout. Of those open then, "
+        f"agents restart with the replacement off{some}. New connections are answered throughout. Of those open then, "
         "pods' to ClusterIPs live; from outside to NodePort, LoadBalancer and external addresses they are reset, each "
         "once",
         *(

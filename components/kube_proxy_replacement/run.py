@@ -6,6 +6,7 @@ Environment:
     KUBE_PROXY_REPLACEMENT_ORDER: what to do, on which cluster (JSON of `cluster.told.Order`).
     KUBE_PROXY_REPLACEMENT_VALUES: what an adopted release is given on top of its owner's values (JSON).
     KUBE_PROXY_REPLACEMENT_MARK: the repair mark.
+    KUBE_PROXY_REPLACEMENT_NODE_BY_NODE: how nodes are handed over (JSON of `cluster.told.NodeByNode`).
     KUBE_PROXY_REPLACEMENT_KUBECONFIG: a kubeconfig's content; without it the ambient one is used.
     KUBE_PROXY_REPLACEMENT_CONTEXT: a context's name; without it the current one.
     KUBE_PROXY_REPLACEMENT_RUN: the run whose program holds the lock on the cluster; without it (a state of the time
@@ -20,13 +21,15 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 
-from . import upgrading
+from . import handing_over, upgrading
 from .cluster import order, renewing
 from .cluster.api import Api
 from .cluster.errors import ApiError, ProcedureError
 from .cluster.told import Order
 
 STEPS = {
+    ("hand-over", "create"): handing_over.step,
+    ("hand-over", "update"): handing_over.step,
     ("kube-proxy-daemonset", "create"): order.daemonset,
     ("kube-proxy-daemonset", "update"): order.daemonset,
     ("kube-proxy-daemonset", "delete"): order.forgotten,
@@ -68,6 +71,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
             environment["KUBE_PROXY_REPLACEMENT_ORDER"],
             values=environment.get("KUBE_PROXY_REPLACEMENT_VALUES", ""),
             mark=environment.get("KUBE_PROXY_REPLACEMENT_MARK", ""),
+            node_by_node=environment.get("KUBE_PROXY_REPLACEMENT_NODE_BY_NODE", ""),
         )
         api = Api.connect(
             environment.get("KUBE_PROXY_REPLACEMENT_KUBECONFIG"),

@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from .cluster import checks
+from .cluster.told import NodeByNode
 
 Mode = Literal["coexist", "replace"]
 OnFailure = Literal["rollback", "keep"]
+Strategy = Literal["", "all-at-once", "node-by-node"]
 
 NAMES = (
     "mode", "apiServerHost", "apiServerPort", "ciliumVersion", "chart", "namespace", "releaseName", "kubeconfig",
-    "kubeContext", "values", "strategy", "loadBalancer", "hubble", "keepConnections", "timeoutSeconds", "onFailure",
-    "skipChecks", "verify",
+    "kubeContext", "values", "strategy", "nodeByNode", "loadBalancer", "hubble", "keepConnections", "timeoutSeconds",
+    "onFailure", "skipChecks", "verify",
 )  # fmt: skip
 """The name of every setting of the component; `Pulumi.yaml` declares each of them."""
 
@@ -29,6 +31,7 @@ _LOAD_BALANCER: dict[str, tuple[object, ...]] = {
     "acceleration": ("disabled", "native", "best-effort"),
     "sessionAffinity": (True, False),
 }
+_COUNT = re.compile(r"[1-9][0-9]{0,5}|([1-9][0-9]?|100)%")
 
 
 class SettingsError(Exception):
@@ -48,7 +51,8 @@ class Settings:
     """The settings with their defaults, read; `KubeProxyReplacementArgs` says what each of them means.
 
     "" and 0 mean «to be found», "" of chart Cilium's repository; None of kubeconfig and kube_context the ambient ones,
-    of hubble and keep_connections that it isn't said, so that an owner's own value, or `values`, may say it.
+    of hubble and keep_connections that it isn't said, so that an owner's own value, or `values`, may say it; "" of
+    strategy that what the cluster has decides.
     """
 
     mode: Mode
@@ -61,6 +65,8 @@ class Settings:
     kubeconfig: str | None = field(default=None, repr=False)
     kube_context: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
+    strategy: Strategy = ""
+    node_by_node: NodeByNode = field(default_factory=NodeByNode)
     load_balancer: Mapping[str, Any] = field(default_factory=dict)
     hubble: bool | None = None
     keep_connections: bool | None = None
@@ -91,7 +97,13 @@ def parse(raw: Mapping[str, Any]) -> Settings:
     port = read("apiServerPort", _port, 0)
     timeout = read("timeoutSeconds", _whole_number(1, 86_400), 600)
     on_failure = read("onFailure", _on_failure, "rollback")
-    read("strategy", _strategy, "all-at-once")
+    strategy = read("strategy", _strategy, "")
+    node_by_node = read("nodeByNode", _node_by_node, {})
+    if node_by_node and strategy == "all-at-once":
+        reasons.append(
+            "nodeByNode: strategy is all-at-once, which takes every node at once; write strategy: node-by-node, or "
+            "leave nodeByNode out."
+        )
     read("verify", _verify, "status")
     skipped = read("skipChecks", _skip_checks, [])
     balancer = read("loadBalancer", _load_balancer, {})
@@ -106,6 +118,8 @@ def parse(raw: Mapping[str, Any]) -> Settings:
         kubeconfig=read("kubeconfig", _kubeconfig, None),
         kube_context=read("kubeContext", _text, None),
         values=read("values", _mapping, {}),
+        strategy=cast(Strategy, strategy),
+        node_by_node=_read_node_by_node(node_by_node) if not reasons else NodeByNode(),
         load_balancer=balancer,
         hubble=read("hubble", _bool, None),
         keep_connections=read("keepConnections", _bool, None),
@@ -165,9 +179,9 @@ def _on_failure(value: Any) -> str | None:
 
 
 def _strategy(value: Any) -> str | None:
-    if value == "node-by-node":
-        return "node-by-node isn't built yet; write all-at-once, or leave it out."
-    return None if value == "all-at-once" else f"{value!r} isn't all-at-once, the only one yet."
+    if value in ("all-at-once", "node-by-node"):
+        return None
+    return f"{value!r} isn't all-at-once (every agent in one roll-out) or node-by-node (one batch after the other)."
 
 
 def _verify(value: Any) -> str | None:
@@ -244,3 +258,64 @@ def _load_balancer(value: Any) -> str | None:
             words = ", ".join(str(word).lower() for word in _LOAD_BALANCER[name])
             return f"loadBalancer.{name} is {its!r}; it is one of {words}."
     return None
+
+
+def _node_by_node(value: Any) -> str | None:
+    if not isinstance(value, Mapping):
+        return f"{value!r} isn't an object with {', '.join(_NODE_BY_NODE)}."
+    for name, its in _said(value).items():
+        if name not in _NODE_BY_NODE:
+            near = difflib.get_close_matches(name, _NODE_BY_NODE, n=1, cutoff=0.0)[0]
+            return f"there is no nodeByNode.{name}; did you mean {near}?"
+        reason = _NODE_BY_NODE[name](its)
+        if reason:
+            return f"nodeByNode.{name}: {reason}"
+    return None
+
+
+def _said(value: Mapping[str, Any]) -> dict[str, Any]:
+    """What an object says: without None, "" and []. A 0 is said: no batch has no node."""
+    return {key: whole(its) for key, its in value.items() if not (its is None or its == "" or its == [])}
+
+
+def _read_node_by_node(value: Mapping[str, Any]) -> NodeByNode:
+    said = _said(value)
+    return NodeByNode(
+        batch_size=str(said.get("batchSize", "1")),
+        order=tuple(said.get("order", ())),
+        settle_seconds=said.get("settleSeconds", 0),
+        canaries=said.get("canaries", ""),
+        go_on=said.get("continue", False),
+        pause_after=str(said.get("pauseAfter", "")),
+        drain=said.get("drain", False),
+    )
+
+
+def _count(value: Any) -> str | None:
+    if (_is_number(value) or isinstance(value, str)) and _COUNT.fullmatch(str(value)):
+        return None
+    return f'{value!r} isn\'t a number of nodes; write a whole number from 1 on, or a percentage from "1%" to "100%".'
+
+
+def _selector(value: Any) -> str | None:
+    # what a selector is, the API server says when it is asked
+    if isinstance(value, str) and value.strip():
+        return None
+    return f"{value!r} isn't a label selector, such as topology.kubernetes.io/zone=a."
+
+
+def _selectors(value: Any) -> str | None:
+    if not isinstance(value, list):
+        return f"{value!r} isn't a list of label selectors, such as [topology.kubernetes.io/zone=a]."
+    return next((reason for its in value if (reason := _selector(its))), None)
+
+
+_NODE_BY_NODE: dict[str, Callable[[Any], str | None]] = {
+    "batchSize": _count,
+    "order": _selectors,
+    "settleSeconds": _whole_number(0, 3600),
+    "canaries": _selector,
+    "continue": _bool,
+    "pauseAfter": _count,
+    "drain": _bool,
+}

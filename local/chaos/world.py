@@ -56,7 +56,8 @@ class World:
         self._folder = folder
         self._leftovers: list[Running] = []
         self._stack = Stack(folder / "first", toolchain, _kubeconfig(cluster, self._proxy.port)).create()
-        self._stack.configure(chart=str(toolchain.cilium_chart), timeoutSeconds=_TIMEOUT_SECONDS)
+        settings = {"chart": str(toolchain.cilium_chart), "strategy": "all-at-once"}
+        self._stack.configure(**settings, timeoutSeconds=_TIMEOUT_SECONDS)
 
     def end(self) -> None:
         """The cluster goes on."""

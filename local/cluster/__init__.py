@@ -10,7 +10,9 @@ What kube-proxy's pods, Cilium's agents and the program's own short-lived pods d
 - ``simulator/endpoint-delay=SECONDS``: they do so long after the agent (2 by default);
 - ``simulator/exec-fails=true``, ``simulator/exec-slow=SECONDS``: what is run in the node's containers;
 - ``simulator/clean-fails=true``: ``kube-proxy --cleanup`` ends with an error, and removes nothing;
-- ``simulator/kube-proxy-writes-no-rules=true``: a kube-proxy that starts runs, and routes nothing.
+- ``simulator/kube-proxy-writes-no-rules=true``: a kube-proxy that starts runs, and routes nothing;
+- ``simulator/agent-health-silent=true``: an agent that replaces kube-proxy doesn't answer on port 10256, for now;
+- ``simulator/no-node-ports=true``: an agent's service tables have no node ports, for now.
 
 With the label ``node-not-ready.stage.kwok.x-k8s.io=true`` a node isn't Ready, and without it, it is again. While it
 isn't, nothing on it starts, ends or answers; its kernel keeps what it holds.

@@ -194,8 +194,8 @@ class Commands:
             "--node-lease-duration-seconds=1200",
         ]
 
-    def node_simulator(self) -> list[str]:
-        """The rest of what nodes do."""
+    def node_simulator(self, agent_ready: float) -> list[str]:
+        """The rest of what nodes do, with Cilium agents that are Ready so many seconds after their start."""
         config = self._kubeconfig("node-simulator", "node-simulator", "system:masters")
         serving = self.pki.server("kubelet", [])
         return [
@@ -206,6 +206,7 @@ class Commands:
             f"--tls-cert-file={serving.certificate}",
             f"--tls-private-key-file={serving.key}",
             f"--client-ca-file={self.pki.ca.certificate}",
+            f"--agent-ready={agent_ready}s",
         ]
 
     def _kubeconfig(self, name: str, user: str, group: str | None = None) -> Path:

@@ -33,14 +33,20 @@ _LOG_LINES: Final = 15
 
 
 class EmbeddedCluster:
-    """A cluster that looks as `kubeadm init` leaves one, with simulated nodes, on loopback."""
+    """A cluster that looks as `kubeadm init` leaves one, with simulated nodes, on loopback.
 
-    def __init__(self, folder: Path, toolchain: Programs, nodes: int = 3) -> None:
+    Args:
+        folder: for all that it holds and writes.
+        agent_ready: how long after its start a Cilium agent is Ready, in seconds; real ones take about 15.
+    """
+
+    def __init__(self, folder: Path, toolchain: Programs, nodes: int = 3, agent_ready: float = 1.0) -> None:
         if nodes < 1:
             raise ValueError("a cluster has at least one node")
         self._layout = Layout(folder.absolute())
         self._programs = toolchain
         self._nodes = nodes
+        self._agent_ready = agent_ready
         self._processes = Processes(self._layout.records, self._layout.logs)
 
     @property
@@ -159,7 +165,7 @@ class EmbeddedCluster:
         report("Starting the controllers, the scheduler and the simulated nodes …")
         self._processes.start("kube-controller-manager", commands.kube_controller_manager())
         self._processes.start("kube-scheduler", commands.kube_scheduler())
-        self._processes.start("node-simulator", commands.node_simulator())
+        self._processes.start("node-simulator", commands.node_simulator(self._agent_ready))
         # a node's lease of before is of a kwok that is gone, and a new one would leave that node alone for good
         api.delete(_NODE_LEASES)
         self._processes.start("kwok", commands.kwok())

@@ -46,7 +46,12 @@ class RealEngine:
         self.must("stack", "init", STACK)
         file = self.project / "stacks" / f"Pulumi.{STACK}.yaml"
         content = yaml.safe_load(file.read_text()) if file.exists() else {}
-        settings = {"chart": str(self._toolchain.cilium_chart), "hubble": False, "values": VALUES}
+        settings = {
+            "chart": str(self._toolchain.cilium_chart),
+            "hubble": False,
+            "strategy": "all-at-once",
+            "values": VALUES,
+        }
         own = {f"kube-proxy-replacement:{name}": value for name, value in settings.items()}
         content["config"] = (content.get("config") or {}) | own
         file.write_text(yaml.safe_dump(content))

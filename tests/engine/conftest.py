@@ -66,7 +66,8 @@ def cluster(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> I
 def new_stack(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> NewStack:
     """Makes a stack: `new_stack(cluster, mode="coexist")`; the chart is the toolchain's, so that no network is used.
 
-    Its arguments are the cluster (or None: no kubeconfig) and settings; `project` and `environment` as for `Stack`.
+    Its arguments are the cluster (or None: no kubeconfig) and settings (`strategy=None`: not said); `project` and
+    `environment` as for `Stack`.
     """
     number = count(1)
 

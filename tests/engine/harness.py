@@ -37,12 +37,13 @@ NAMESPACE: Final = "kube-proxy-replacement"
 
 COMPONENT: Final = "kube-proxy-replacement"
 FOUND: Final = f"{COMPONENT}-found"
+HAND_OVER: Final = f"{COMPONENT}-hand-over"
 DAEMONSET: Final = f"{COMPONENT}-daemonset"
 CONFIGMAP: Final = f"{COMPONENT}-configmap"
 CILIUM: Final = f"{COMPONENT}-cilium"
 AGENTS: Final = f"{COMPONENT}-agents"
 STATUS: Final = f"{COMPONENT}-status"
-STEPS: Final = (FOUND, DAEMONSET, CONFIGMAP, CILIUM, AGENTS, STATUS)
+STEPS: Final = (FOUND, HAND_OVER, DAEMONSET, CONFIGMAP, CILIUM, AGENTS, STATUS)
 """What is done, one after the other, in the procedure's order."""
 
 RECORD: Final = "kube-proxy-replacement"
@@ -175,6 +176,7 @@ class Stack:
         kubeconfig: what the person's KUBECONFIG names; None: not set.
         backend: another stack's backend, to share its states.
         within: what a command is prefixed with to run where the API server is reached.
+        strategy: the setting that `create` writes where the project is this repository's; None: it isn't said.
     """
 
     def __init__(
@@ -188,6 +190,7 @@ class Stack:
         backend: Path | None = None,
         environment: Mapping[str, str] | None = None,
         within: Callable[[Sequence[str]], list[str]] = list,
+        strategy: str | None = "all-at-once",
     ) -> None:
         self.folder = folder.absolute()
         self.name = name
@@ -195,6 +198,7 @@ class Stack:
         self.environment = dict(environment or {})
         self.backend = backend or self.folder / "state"
         self.project = project or copy_program(self.folder / "project")
+        self._strategy = None if project else strategy
         self._toolchain = toolchain
         self._within = within
         for each in (self.backend, self.folder / "tmp", self.folder / "person"):
@@ -204,6 +208,8 @@ class Stack:
     def create(self) -> Stack:
         """The stack in the backend."""
         _succeeded(self.run(["stack", "init", self.name]))
+        if self._strategy:
+            self.config("strategy", self._strategy)
         return self
 
     def second(self, folder: Path, kubeconfig: Path | None) -> Stack:
@@ -734,13 +740,19 @@ def compared(before: Mapping[str, Object], after: Mapping[str, Object]) -> dict[
 
 
 _ALIVE: Final = ("Event ", "Event.events.k8s.io ", "Lease.coordination.k8s.io ", "ComponentStatus ")
+_OPERATORS: Final = (
+    "CustomResourceDefinition.apiextensions.k8s.io /ciliumnodeconfigs.cilium.io",
+    "APIService.apiregistration.k8s.io /v2.cilium.io",
+    "APIService.apiregistration.k8s.io /v2alpha1.cilium.io",
+)
+"""What Cilium's operator registers when it starts, and nobody takes away: an uninstall leaves it."""
 _STATUS_MOVES: Final = ("Node ", "Pod ", "DaemonSet.apps ", "Deployment.apps ", "ReplicaSet.apps ")
 _COUNTERS: Final = ("deprecated.daemonset.template.generation", "deployment.kubernetes.io/revision")
 _SERVER_SIDE: Final = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink")
 
 
 def _lasting(objects: Mapping[str, Object]) -> dict[str, Object]:
-    return {key: item for key, item in objects.items() if not key.startswith(_ALIVE)}
+    return {key: item for key, item in objects.items() if not key.startswith(_ALIVE) and key not in _OPERATORS}
 
 
 def _content(key: str, item: Object) -> Object:

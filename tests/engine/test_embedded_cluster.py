@@ -17,6 +17,8 @@ from local.toolchain import Toolchain
 SYSTEM = "kube-system"
 TASK = "kube-proxy-replacement/task"
 IMAGE = "example.org/cilium/cilium:v1.18.6"
+ROUTING = "kube-proxy-replacement/routing"
+HEALTH = r'exec 3<>/dev/tcp/127.0.0.1/10256 && printf %b "GET /healthz HTTP/1.0\r\n\r\n" >&3 && head -n1 <&3'
 
 
 class Cluster:
@@ -260,6 +262,74 @@ def test_an_agent_that_was_not_restarted_says_what_it_said(cluster: Cluster, age
     assert says(cluster, "node-2") == "False"
 
 
+def healthy(cluster: Cluster, node: str) -> bool:
+    """Whether port 10256 of a node answers."""
+    done = cluster.exec("cilium", node, "timeout", "5", "bash", "-c", HEALTH)
+    assert done.returncode == 0 or "Connection refused" in done.stderr, done.stderr
+    return done.stdout.startswith("HTTP/1.0 200 OK")
+
+
+def node_ports(cluster: Cluster, node: str) -> bool:
+    """Whether the service tables of a node's kernel have node ports."""
+    listed = cluster.exec("cilium", node, "cilium-dbg", "bpf", "lb", "list").stdout
+    assert "[ClusterIP, non-routable]" in listed
+    return "[NodePort]" in listed
+
+
+@pytest.fixture
+def parked_by_label(cluster: Cluster, kube_proxy: tuple[Any, Any], agents: Callable[[str], None]) -> Iterator[None]:
+    """kube-proxy leaves a node with the label's value `cilium`, whose agents replace it with that or with `both`."""
+    term = {"matchExpressions": [{"key": ROUTING, "operator": "NotIn", "values": ["cilium"]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    strategy = {"type": "OnDelete", "rollingUpdate": None}
+    change = {"updateStrategy": strategy, "template": {"spec": {"affinity": {"nodeAffinity": required}}}}
+    cluster.kubectl("patch", "daemonset", "kube-proxy", "-n", SYSTEM, "-p", json.dumps({"spec": change}))
+    selector = {"matchExpressions": [{"key": ROUTING, "operator": "In", "values": ["cilium", "both"]}]}
+    health = {"kube-proxy-replacement-healthz-bind-address": "0.0.0.0:10256"}
+    config = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNodeConfig",
+        "metadata": {"name": "on", "namespace": SYSTEM},
+        "spec": {"nodeSelector": selector, "defaults": {"kube-proxy-replacement": "true", **health}},
+    }
+    cluster.apply(config)
+    yield
+    cluster.kubectl("label", "nodes", "--all", f"{ROUTING}-")
+    cluster.kubectl("delete", "ciliumnodeconfig", "-n", SYSTEM, "on")
+
+
+def test_one_node_is_handed_over_and_back(cluster: Cluster, parked_by_label: None) -> None:
+    others = ("node-2", "node-3")
+    proxies = {node: cluster.pod("kube-proxy", node)["metadata"]["uid"] for node in others}
+    assert healthy(cluster, "node-1") and not node_ports(cluster, "node-1")
+    cluster.kubectl("label", "node", "node-1", f"{ROUTING}=cilium")
+    until(lambda: cluster.pod("kube-proxy", "node-1") is None)
+    until(lambda: not healthy(cluster, "node-1"))
+    assert says(cluster, "node-1") == "False", "an agent that wasn't restarted took the configuration"
+
+    restart(cluster, "node-1")
+    until(lambda: says(cluster, "node-1") == "True")
+    assert healthy(cluster, "node-1")
+    until(lambda: node_ports(cluster, "node-1"))
+    with cluster.fault("node-1", "agent-health-silent"), cluster.fault("node-1", "no-node-ports"):
+        until(lambda: not healthy(cluster, "node-1") and not node_ports(cluster, "node-1"))
+    assert cluster.task("sweep", "clean", "node-1", args=["--cleanup"])["status"]["phase"] == "Succeeded"
+    assert not cluster.routes("node-1", "cilium")
+    assert [says(cluster, node) for node in others] == ["False", "False"]
+
+    cluster.kubectl("label", "--overwrite", "node", "node-1", f"{ROUTING}=both")
+    until(lambda: is_ready(cluster.pod("kube-proxy", "node-1")))
+    until(lambda: cluster.routes("node-1", "cilium"))
+    cluster.kubectl("label", "node", "node-1", f"{ROUTING}-")
+    assert says(cluster, "node-1") == "True" and healthy(cluster, "node-1")
+    restart(cluster, "node-1")
+    until(lambda: says(cluster, "node-1") == "False")
+    assert healthy(cluster, "node-1"), "kube-proxy didn't take the port that the agent has left"
+    until(lambda: "ready" in endpoint_states(cluster, "node-1"))
+    assert not node_ports(cluster, "node-1")
+    assert {node: cluster.pod("kube-proxy", node)["metadata"]["uid"] for node in others} == proxies
+
+
 def test_it_says_true_before_its_endpoints_are_ready(cluster: Cluster, agents: Callable[[str], None]) -> None:
     agents("true")
     with cluster.fault("node-1", "endpoint-delay", "4"):
@@ -384,9 +454,10 @@ def processes_of(folder: Path) -> list[str]:
 
 
 def test_it_ends_what_it_started_and_nothing_else(toolchain: Toolchain, cluster: Cluster, tmp_path: Path) -> None:
-    second = EmbeddedCluster(tmp_path / "second", toolchain, nodes=1)
+    second = EmbeddedCluster(tmp_path / "second", toolchain, nodes=1, agent_ready=2.5)
     try:
         second.start()
+        assert any("--agent-ready=2.5s" in command for command in processes_of(tmp_path))
         assert second.is_running() and second.server != cluster.embedded.server
         before = second.server
         second.stop()

@@ -23,6 +23,7 @@ from tests.engine.harness import (
     CONFIGMAP,
     DAEMONSET,
     FOUND,
+    HAND_OVER,
     REPOSITORY,
     Cluster,
     Run,
@@ -31,7 +32,7 @@ from tests.engine.harness import (
 )
 
 WAY_BACK = "kube-proxy-replacement-way-back"
-COMMANDS = {DAEMONSET, CONFIGMAP, WAY_BACK, AGENTS}
+COMMANDS = {HAND_OVER, DAEMONSET, CONFIGMAP, WAY_BACK, AGENTS}
 VERSION = "1.18.6"
 
 PROGRAM = """
@@ -188,5 +189,5 @@ def test_an_up_stops_before_what_breaks_a_policy(team: Team, cluster: Cluster) -
     since = cluster.mark()
     run = team.stack.up(*team.pack, fails=True)
     assert run.ops.get(FOUND) == "create"
-    assert broken_by(run) == {"no-triggers": {DAEMONSET}, "protected-in-production": {DAEMONSET}}
+    assert broken_by(run) == {"no-triggers": {HAND_OVER}, "protected-in-production": {HAND_OVER}}
     assert not changes_by_person(cluster.audit(since))

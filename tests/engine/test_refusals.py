@@ -130,7 +130,7 @@ def test_prods_stack_file_is_accepted_as_it_stands(cluster: Cluster, toolchain: 
     theirs["current-context"] = ""
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(theirs))
-    stack = Stack(toolchain, tmp_path / "person", kubeconfig, name="prod")
+    stack = Stack(toolchain, tmp_path / "person", kubeconfig, name="prod", strategy=None)
     stack.settings_file.parent.mkdir()
     shutil.copyfile(REPOSITORY / "stacks" / "Pulumi.prod.yaml", stack.settings_file)
     stack.create().config("chart", str(toolchain.cilium_chart))  # its repository isn't asked
@@ -157,7 +157,12 @@ WRONG_SETTINGS: dict[str, tuple[Object, tuple[str, ...]]] = {
     "path": ({"apiServerHost": "192.0.2.1/k8s"}, ("apiServerHost", "path", "Write '192.0.2.1'")),
     "blank host": ({"apiServerHost": "   "}, ("apiServerHost", "blank", "remove the setting")),
     "Helm's auto": ({"apiServerHost": "auto"}, ("apiServerHost", "'auto'", "Remove the setting")),
-    "strategy": ({"strategy": "node-by-node"}, ("strategy", "node-by-node", "write all-at-once")),
+    "strategy": ({"strategy": "one-by-one"}, ("strategy", "'one-by-one'", "all-at-once", "node-by-node")),
+    "nodes at a time": ({"nodeByNode": {"batchSize": 0.0}}, ("nodeByNode.batchSize", "0", "whole number", '"100%"')),
+    "node by node, all at once": (
+        {"strategy": "all-at-once", "nodeByNode": {"drain": True}},
+        ("nodeByNode", "all-at-once", "write strategy: node-by-node"),
+    ),
     "verify": ({"verify": "services"}, ("verify", "services", "write status")),
     "load balancer's mode": ({"loadBalancer": {"mode": "dsrr"}}, ("loadBalancer.mode", "'dsrr'", "dsr", "hybrid")),
     "load balancer's key": ({"loadBalancer": {"algo": "maglev"}}, ("loadBalancer.algo", "did you mean", "algorithm")),

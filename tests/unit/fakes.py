@@ -35,6 +35,8 @@ class FakeApi(Api):
         allowed: what `may` answers: a bool, or a function of (verb, resource, keywords); never asked for «*».
         on_exec: what `exec` answers; of an agent's one line it is asked program by program, as the shell would.
         on_call: is told (method, path) before each answer; the place for a controller that changes `objects`.
+        on_evict: what an eviction of this pod is answered: an error, or None: it goes, at once where nothing holds it
+            (a finalizer).
         logs: by pod, container, and whether it is the log of the run before this one.
         bodies: what was sent, in order, as (method, path, body).
     """
@@ -51,6 +53,7 @@ class FakeApi(Api):
         self.allowed: bool | Callable[..., bool] = True
         self.on_exec: ExecHandler = lambda *_: ExecResult("", "", 0)
         self.on_call: Callable[[str, str], None] = lambda *_: None
+        self.on_evict: Callable[[Object], ApiError | None] = lambda _: None
         self.bodies: list[tuple[str, str, Object]] = []
         self.logs: dict[tuple[str, str, bool], str] = {}
         self._versions = count(1001)
@@ -92,10 +95,14 @@ class FakeApi(Api):
             found = [body for at, body in sorted(self.objects.items()) if path in _collections(at)]
         wanted = query.get("labelSelector", "")
         fields = query.get("fieldSelector", "")
+        if wanted.count("(") != wanted.count(")"):
+            raise self._error("GET", path, 400, "BadRequest")
         return [copy.deepcopy(body) for body in found if _labelled(body, wanted) and _has(body, fields)]
 
     def create(self, path: str, body: Object) -> Object:
         self._called("POST", path, body)
+        if path.endswith("/eviction"):
+            return self._evict(path, body)
         name = (body.get("metadata") or {}).get("name")
         if not name:  # a review: nothing is stored
             return copy.deepcopy(body)
@@ -117,6 +124,9 @@ class FakeApi(Api):
         self._called("PATCH", path, body)
         if path not in self.objects:
             raise self._error("PATCH", path, 404, "NotFound")
+        wanted = (body.get("metadata") or {}).get("resourceVersion")
+        if wanted and wanted != self.objects[path]["metadata"].get("resourceVersion"):
+            raise self._error("PATCH", path, 409, "Conflict")
         return self._store(path, _merged(self.objects[path], body))
 
     def delete(self, path: str, *, uid: str | None = None, grace_seconds: int | None = None) -> bool:
@@ -161,6 +171,20 @@ class FakeApi(Api):
         self.on_call(method, path)
         if (method, path) in self.errors:
             raise self.errors[method, path]
+
+    def _evict(self, path: str, body: Object) -> Object:
+        pod = self.objects.get(path.removesuffix("/eviction"))
+        if pod is None:
+            raise self._error("POST", path, 404, "NotFound")
+        if body["deleteOptions"]["preconditions"]["uid"] != pod["metadata"]["uid"]:
+            raise self._error("POST", path, 409, "Conflict")
+        if error := self.on_evict(pod):
+            raise error
+        if pod["metadata"].get("finalizers"):
+            pod["metadata"]["deletionTimestamp"] = "2026-11-24T02:00:00Z"
+        else:
+            del self.objects[path.removesuffix("/eviction")]
+        return {"kind": "Status", "status": "Success"}
 
     def _store(self, path: str, body: Object) -> Object:
         version = str(next(self._versions))

@@ -165,7 +165,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("runs", ["1.17.0", "1.18.1", "1.18.6"])
     def test_one_minor_version_up_is_none(self, world: World, look: Look, runs: str) -> None:
-        found = look_at(owned(world, version=runs), look, "replace")
+        found = look_at(owned(world, version=runs), look, "replace", strategy="all-at-once")
         assert ("of version and of mode in one run" in told(found)) is (runs != "1.18.6")
 
     def test_helm_that_is_missing(self, world: World, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -358,6 +358,23 @@ class TestRepeating:
         assert len(server.requests) == 4
         assert all(request.body == (body[0] if body else None) for request in server.requests)
 
+    def test_a_disruption_budget_s_no_is_an_answer_and_said_at_once(self, server: Server, api: Api) -> None:
+        cause = {"reason": "DisruptionBudget", "message": "The disruption budget web needs 2 healthy pods and has 2"}
+        body = {"kind": "Status", "reason": "TooManyRequests", "message": "no", "details": {"causes": [cause]}}
+        self.times(server, 1, Answer(429, body))
+        with pytest.raises(ApiError) as caught:
+            api.create("/api/v1/namespaces/shop/pods/web/eviction", {"kind": "Eviction"})
+        assert (caught.value.status, caught.value.reason) == (429, "TooManyRequests")
+        assert caught.value.causes == {"DisruptionBudget": cause["message"]}
+        assert len(server.requests) == 1
+
+    @pytest.mark.parametrize(
+        "details", [None, "x", {}, {"causes": None}, {"causes": ["x"]}, {"causes": [{"reason": "Other"}]}]
+    )
+    def test_any_other_429_is_busy_whatever_its_details(self, server: Server, api: Api, details: Any) -> None:
+        self.times(server, 1, Answer(429, {"kind": "Status", "details": details}))
+        assert api.create("/x", {"a": 1}) == {"good": True}
+
     @pytest.mark.parametrize("beside", [False, True])
     def test_an_api_server_that_comes_back_and_knows_nobody_s_rights_yet_is_tried_again(
         self, server: Server, api: Api, beside: bool

@@ -179,15 +179,6 @@ def test_a_name_that_only_the_clusters_own_dns_would_know() -> None:
         assert contradictions(at(path, value), "replace", api_server_host=address) == []
 
 
-@pytest.mark.parametrize("mode", BOTH)
-def test_node_by_node_restarts_agents_itself(mode: Any) -> None:
-    for path in ("rollOutCiliumPods", "operator/rollOutPods", "envoy/rollOutPods"):
-        assert "strategy: node-by-node" in one(path, True, mode, strategy="node-by-node")
-        assert contradictions(at(path, False), mode, strategy="node-by-node") == []
-    for path, value in (("updateStrategy/type", "OnDelete"), ("updateStrategy/rollingUpdate/maxUnavailable", 0)):
-        assert contradictions(at(path, value), mode, strategy="node-by-node") == []
-
-
 @pytest.mark.parametrize(
     ("path", "value", "settings", "shown"),
     [

@@ -39,7 +39,7 @@ RELEASE = {"name": "cilium", "namespace": "kube-system", "version": "1.18.6", "r
 STATUS = {"kubeProxyReplacement": "True", "agents": {}, "nodes": {}, "kubeProxy": {}, "release": RELEASE}
 
 
-COMMANDS = ("kpr-daemonset", "kpr-configmap", "kpr-way-back", "kpr-agents")
+COMMANDS = ("kpr-hand-over", "kpr-daemonset", "kpr-configmap", "kpr-way-back", "kpr-agents")
 
 
 class Cluster(mocks.Mocks):
@@ -204,6 +204,11 @@ def test_no_setting_is_in_a_line_that_a_shell_runs(declare: Any) -> None:
         inputs = cluster.inputs[name]
         assert not any("touch" in inputs.get(key, "") for key in ("create", "update", "delete"))
         assert inputs["environment"]["KUBE_PROXY_REPLACEMENT_CONTEXT"] == hostile
+
+
+def test_a_key_that_python_cannot_have_arrives_under_its_settings_name(declare: Any) -> None:
+    _, cluster = declare({"mode": "replace", "node_by_node": {"batch_size": "10%", "continue_": True}})
+    assert cluster.inputs["kpr-found"]["nodeByNode"] == {"batchSize": "10%", "continue": True}
 
 
 def test_the_release_never_waits_and_is_never_atomic(declare: Any) -> None:

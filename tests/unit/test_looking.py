@@ -6,14 +6,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
 
 from kube_proxy_replacement import found as found_resource
 from kube_proxy_replacement import looking
-from kube_proxy_replacement.cluster import drift, ipvs, kube_proxy, kubeadm, lease, nodes, record
+from kube_proxy_replacement.cluster import drift, ipvs, kube_proxy, kubeadm, lease, nodes, record, routing
 from kube_proxy_replacement.cluster.api import Api
 from kube_proxy_replacement.cluster.errors import ApiError, ProcedureError, UnreachableError
 from kube_proxy_replacement.cluster.exec import ExecResult
@@ -101,6 +101,7 @@ class World(FakeApi):
         self.says: dict[str, Any] = {}
         self.in_mode = "coexist"
         self.objects["/apis"] = {"groups": [{"name": "apps"}]}
+        self.objects["/apis/cilium.io/v2"] = {"resources": [{"name": "ciliumnodeconfigs"}]}
         self.put(namespace("kube-system", "uid-a"), *kubeadm_objects().values())
         self.put(node("n1", cidrs=("10.244.1.0/24",)), node("n2", cidrs=("10.244.2.0/24",)))
         self.put(service("kubernetes", "10.96.0.1", ports=({"port": 443, "protocol": "TCP"},)))
@@ -555,7 +556,7 @@ class TestFirstRun:
     def test_the_next_mode_begins_with_the_notes_of_its_own(self, world: World, look: Look) -> None:
         world.ran("coexist")
         over = look("replace", before("coexist", mark="m1"))
-        assert any("switch-over on 2 nodes" in note for note in over.notes)
+        assert any("Node by node, 1 of 2 at a time, about 40 s" in note for note in over.notes)
         assert not any("was stopped" in note for note in over.notes)
         assert (over.findings, over.restart) == ([], [])
         assert over.mark not in ("", "m1"), "a run that was cut off may have left a release that looks unchanged"
@@ -589,7 +590,7 @@ class TestFirstRun:
         look("replace")  # there is no release yet
         world.ran("coexist")
         look("coexist", before("coexist"))
-        look("replace", before("coexist"), onFailure="keep")
+        look("replace", before("coexist"), onFailure="keep", strategy="all-at-once")
         world.ran("replace")
         look("replace", before("replace"))
 
@@ -597,6 +598,82 @@ class TestFirstRun:
         world.ran("coexist")
         look("replace", before("coexist"))
         assert not [call for call in world.calls if call[0] == "EXEC"]
+
+
+class TestNodeByNode:
+    """Where agents run, nodes are handed over one after the other, unless it is said otherwise."""
+
+    def test_it_is_the_way_where_agents_run(self, world: World, look: Look) -> None:
+        assert look("replace").way == "all-at-once"
+        world.ran("coexist")
+        assert look("replace", before("coexist")).way == "node-by-node"
+        assert look("replace", before("coexist"), strategy="all-at-once").way == "all-at-once"
+
+    def test_the_way_of_the_last_run_stays_while_nothing_changes(self, world: World, look: Look) -> None:
+        world.ran("replace")
+        for way in ("all-at-once", "node-by-node"):
+            assert look("replace", before("replace", way=way)).way == way
+        assert look("replace", before("replace")).way == "all-at-once", "of a state from before there was another"
+
+    def test_a_run_that_was_stopped_goes_on_in_its_way(self, world: World, look: Look) -> None:
+        world.ran("coexist", done=False)
+        world.objects["/api/v1/nodes/n1"]["metadata"]["labels"][routing.LABEL] = "cilium"
+        found = look("replace", before("replace", way="node-by-node"))
+        assert found.way == "node-by-node"
+        assert any("1 of 2 nodes are handed over already" in note for note in found.notes)
+
+    REFUSALS: ClassVar[dict[str, tuple[Callable[[World], object], dict[str, Any], str]]] = {
+        "no CiliumNodeConfigs": (lambda world: world.objects.pop("/apis/cilium.io/v2"), {}, "has no CiliumNodeConfigs"),
+        "somebody else's": (
+            lambda world: world.put(
+                made(
+                    "CiliumNodeConfig",
+                    "theirs",
+                    namespace="kube-system",
+                    version="cilium.io/v2",
+                    spec={"defaults": {"kube-proxy-replacement": "true"}},
+                )
+            ),
+            {},
+            "CiliumNodeConfig theirs in namespace kube-system",
+        ),
+        "blocked": (
+            lambda _: None,
+            {"values": {"daemon": {"blockedConfigOverrides": "debug"}}},
+            "blockedConfigOverrides",
+        ),
+        "other sources": (lambda _: None, {"values": {"daemon": {"configSources": "config-map:x"}}}, "configSources"),
+    }
+
+    @pytest.mark.parametrize("what", REFUSALS)
+    def test_where_it_can_not_be_done_it_says_no_but_never_to_going_back(
+        self, world: World, look: Look, tmp_path: Path, what: str
+    ) -> None:
+        change, settings, words = self.REFUSALS[what]
+        values = tmp_path / "values.yaml"
+        values.write_text(values.read_text() + yaml.safe_dump({"daemon": {"configSources": None}}))
+        (tmp_path / "templates" / "daemon.yaml").write_text(
+            "{{ .Values.daemon.configSources }}{{ .Values.daemon.blockedConfigOverrides }}"
+        )
+        world.ran("coexist")
+        change(world)
+        said = refused(lambda: look("replace", before("coexist"), **settings))
+        assert words in said
+        assert "Or write strategy: all-at-once." in said
+        assert look("replace", before("coexist"), strategy="all-at-once", **settings).way == "all-at-once"
+        world.ran("replace")
+        assert look("coexist", before("replace"), **settings).way == "all-at-once"
+        assert words in refused(lambda: look("coexist", before("replace"), strategy="node-by-node", **settings))
+
+    def test_another_version_in_the_same_run_is_refused(self, world: World, look: Look) -> None:
+        world.ran("coexist")
+        world.put(secret(1, config={"kube-proxy-replacement": "false"}, values=given("coexist"), version="1.18.5"))
+        said = refused(lambda: look("replace", before("coexist")))
+        assert "1.18.5 runs, 1.18.6 is wanted" in said
+
+    def test_without_helm_it_is_refused(self, world: World, look: Look, no_helm: None) -> None:
+        world.ran("coexist")
+        assert "strategy: The program `helm`" in refused(lambda: look("replace", before("coexist"), onFailure="keep"))
 
 
 @pytest.mark.parametrize("mode", ["coexist", "replace"])

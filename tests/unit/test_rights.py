@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from kube_proxy_replacement.cluster import rights
 from kube_proxy_replacement.cluster.errors import ApiError, ProcedureError
@@ -341,3 +343,18 @@ class TestDemand:
     def test_asking_changes_nothing(self, world: World) -> None:
         rights.demand(world, rights.changing("a"))
         assert world.changes() == []
+
+
+def test_the_rights_of_node_by_node_are_those_of_its_file() -> None:
+    """Each one asked for is granted there, and each one granted is asked for."""
+    file = Path(__file__).parents[2] / "rbac" / "node-by-node.yaml"
+    granted = set()
+    for item in yaml.safe_load_all(file.read_text()):
+        for rule in item.get("rules") or []:
+            for resource in rule["resources"]:
+                for verb in rule["verbs"]:
+                    for name in rule.get("resourceNames") or [""]:
+                        where = item["metadata"].get("namespace", "")
+                        granted.add(Right(verb, rule["apiGroups"][0], resource, where, name))
+    assert set(rights.handing_over("kube-system", drain=True)) == granted
+    assert set(rights.handing_over("kube-system", drain=False)) < granted

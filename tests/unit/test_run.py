@@ -67,6 +67,7 @@ def it(monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_the_names_that_are_in_people_s_states_are_all_there() -> None:
     verbs = {
+        "hand-over": ("create", "update"),
         "kube-proxy-daemonset": ("create", "update", "delete"),
         "kube-proxy-configmap": ("create", "update", "delete"),
         "release": ("create", "update"),

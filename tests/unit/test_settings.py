@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from kube_proxy_replacement.cluster.told import NodeByNode
 from kube_proxy_replacement.config import PROGRAM
 from kube_proxy_replacement.settings import NAMES, Settings, SettingsError, parse, unknown
 
@@ -32,6 +33,10 @@ class TestDefaults:
             kubeconfig=None,
             kube_context=None,
             values={},
+            strategy="",
+            node_by_node=NodeByNode(
+                "1", order=(), settle_seconds=0, canaries="", go_on=False, pause_after="", drain=False
+            ),
             load_balancer={},
             hubble=None,
             keep_connections=None,
@@ -73,7 +78,16 @@ class TestValues:
             "timeoutSeconds": 30,
             "onFailure": "keep",
             "skipChecks": ["managed-by", "distribution"],
-            "strategy": "all-at-once",
+            "strategy": "node-by-node",
+            "nodeByNode": {
+                "batchSize": "10%",
+                "order": ["zone=a", "zone in (b, c)"],
+                "settleSeconds": 5,
+                "canaries": "canary",
+                "continue": True,
+                "pauseAfter": 7,
+                "drain": True,
+            },
             "verify": "status",
         }
         assert parse(given) == Settings(
@@ -87,6 +101,8 @@ class TestValues:
             kubeconfig="content",
             kube_context="prod",
             values={"bpf": {"masquerade": True}},
+            strategy="node-by-node",
+            node_by_node=NodeByNode("10%", ("zone=a", "zone in (b, c)"), 5, "canary", True, "7", True),
             load_balancer={"mode": "dsr", "sessionAffinity": False},
             hubble=False,
             keep_connections=True,
@@ -118,6 +134,24 @@ class TestValues:
     )
     def test_load_balancers(self, balancer: dict[str, Any]) -> None:
         assert parse({"mode": "replace", "loadBalancer": balancer}).load_balancer == balancer
+
+    @pytest.mark.parametrize("strategy", ["", "all-at-once", "node-by-node"])
+    def test_strategies(self, strategy: str) -> None:
+        assert parse({"mode": "replace", "strategy": strategy}).strategy == strategy
+
+    @pytest.mark.parametrize(
+        ("given", "read"), [(3, "3"), (3.0, "3"), ("3", "3"), ("1%", "1%"), ("100%", "100%"), (None, "1"), ("", "1")]
+    )
+    def test_nodes_at_a_time_are_a_number_or_a_share(self, given: Any, read: str) -> None:
+        assert parse({"mode": "replace", "nodeByNode": {"batchSize": given}}).node_by_node.batch_size == read
+
+    def test_what_is_empty_in_node_by_node_is_not_set(self) -> None:
+        nothing = {"order": [], "canaries": "", "pauseAfter": "", "settleSeconds": 0.0, "drain": False}
+        assert parse({"mode": "replace", "nodeByNode": nothing}) == parse({"mode": "replace"})
+
+    @pytest.mark.parametrize("strategy", ["", "node-by-node"])
+    def test_node_by_node_may_be_said_where_the_strategy_is_left_to_the_cluster(self, strategy: str) -> None:
+        assert parse({"mode": "replace", "strategy": strategy, "nodeByNode": {"drain": True}}).node_by_node.drain
 
     @pytest.mark.parametrize("hostile", ["$(reboot)", "'; rm -rf /", "a\nb", "«é»", "`id`"])
     def test_text_stays_as_it_is(self, hostile: str) -> None:
@@ -156,8 +190,24 @@ class TestRefusals:
             ("values", [1], "object of Helm values"),
             ("hubble", "true", "true or false"),
             ("keepConnections", "no", "true or false"),
-            ("strategy", "node-by-node", "all-at-once"),
-            ("strategy", "at-once", "all-at-once"),
+            ("strategy", "at-once", "node-by-node"),
+            ("strategy", True, "all-at-once"),
+            ("nodeByNode", "3", "batchSize, order, settleSeconds, canaries, continue, pauseAfter, drain"),
+            ("nodeByNode", ["batchSize"], "batchSize, order, settleSeconds, canaries, continue, pauseAfter, drain"),
+            *(
+                ("nodeByNode", {name: value}, "whole number")
+                for name in ("batchSize", "pauseAfter")
+                for value in (0, -1, 1.5, True, "0%", "101%", "1.5%", "ten", " 1", "1\n", ["1"])
+            ),
+            ("nodeByNode", {"settleSeconds": -1}, "0 to 3600"),
+            ("nodeByNode", {"settleSeconds": 3601}, "0 to 3600"),
+            ("nodeByNode", {"settleSeconds": "5"}, "0 to 3600"),
+            ("nodeByNode", {"order": "zone=a"}, "list of label selectors"),
+            ("nodeByNode", {"order": ["zone=a", " "]}, "label selector, such as"),
+            ("nodeByNode", {"order": [5]}, "label selector, such as"),
+            ("nodeByNode", {"canaries": ["zone=a"]}, "label selector, such as"),
+            ("nodeByNode", {"continue": "yes"}, "true or false"),
+            ("nodeByNode", {"drain": 1}, "true or false"),
             ("verify", "services", "status"),
             ("verify", "connectivity", "status"),
             ("verify", "all", "status"),
@@ -182,6 +232,17 @@ class TestRefusals:
         (reason,) = refused(loadBalancer={name: "x"})
         assert f"loadBalancer.{name}" in reason
         assert f"did you mean {near}" in reason
+
+    @pytest.mark.parametrize(("name", "near"), [("batch", "batchSize"), ("canary", "canaries"), ("goOn", "continue")])
+    def test_a_key_that_nodeByNode_does_not_have_is_named_with_the_nearest(self, name: str, near: str) -> None:  # noqa: N802
+        (reason,) = refused(nodeByNode={name: "x"})
+        assert f"nodeByNode.{name}" in reason
+        assert f"did you mean {near}" in reason
+
+    def test_how_it_goes_node_by_node_and_all_at_once_contradict_each_other(self) -> None:
+        (reason,) = refused(strategy="all-at-once", nodeByNode={"batchSize": 2})
+        assert reason.startswith("nodeByNode: ")
+        assert "write strategy: node-by-node, or leave nodeByNode out" in reason
 
     def test_every_reason_is_said_at_once(self) -> None:
         reasons = refused(apiServerPort=70_000, ciliumVersion="1", hubble="no")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kube_proxy_replacement.cluster.told import Order
+from kube_proxy_replacement.cluster.told import NodeByNode, Order
 
 ORDER = Order(
     cluster="uid-a",
@@ -24,8 +24,9 @@ ORDER = Order(
     owner="0123456789abcdef",
     chart="./charts/cilium",
     version="1.18.6",
+    strategy="node-by-node",
 )
-BESIDE = {"values", "mark"}
+BESIDE = {"values", "mark", "node_by_node"}
 """The fields that don't travel in the JSON: a value may be a secret."""
 FIRST = {"cluster", "mode", "namespace", "release", "host", "port", "image", "timeout"}
 """The fields that there were from the first; states hold orders without any other."""
@@ -52,7 +53,7 @@ def test_what_may_be_a_secret_travels_beside_it() -> None:
 
 def test_what_came_later_does_not_change_the_text_of_an_order_that_does_not_need_it() -> None:
     # the text is in states: a changed one is an update of every Command
-    first = replace(ORDER, keep=False, adopted=False, owner="", chart="", version="")
+    first = replace(ORDER, keep=False, adopted=False, owner="", chart="", version="", strategy="")
     assert set(json.loads(first.to_json())) == FIRST | {"restart", "server"}
 
 
@@ -68,7 +69,7 @@ def test_the_same_order_is_the_same_text() -> None:
 
 
 def test_what_a_newer_version_added_is_left_out() -> None:
-    assert Order.from_json(json.dumps(written(later={"a": 1}, strategy="x"))) == ORDER
+    assert Order.from_json(json.dumps(written(later={"a": 1}, newest="x"))) == ORDER
 
 
 @pytest.mark.parametrize("field", sorted({field.name for field in fields(Order)} - FIRST - BESIDE))
@@ -82,7 +83,9 @@ def test_an_order_from_before_a_field_was_there_is_read(field: str) -> None:
 
 def test_an_order_with_the_first_fields_alone_is_read() -> None:
     order = Order.from_json(json.dumps({key: value for key, value in written().items() if key in FIRST}))
-    assert order == replace(ORDER, restart=(), server="", keep=False, adopted=False, owner="", chart="", version="")
+    assert order == replace(
+        ORDER, restart=(), server="", keep=False, adopted=False, owner="", chart="", version="", strategy=""
+    )
 
 
 def test_a_null_for_the_agents_to_restart_is_none_of_them() -> None:
@@ -93,3 +96,25 @@ def test_a_null_for_the_agents_to_restart_is_none_of_them() -> None:
 def test_a_port_is_a_whole_number_whatever_pulumi_made_of_it(port: Any) -> None:
     read = Order.from_json(json.dumps(written(port=port))).port
     assert (read, type(read)) == (6443, int)
+
+
+class TestNodeByNode:
+    ALL = NodeByNode("10%", ("zone=a", "'; $(reboot)"), 5, "canary", True, "7", True)
+
+    def test_there_and_back(self) -> None:
+        assert NodeByNode.from_json(self.ALL.to_json()) == self.ALL
+        assert set(json.loads(self.ALL.to_json())) == {field.name for field in fields(NodeByNode)}
+
+    def test_the_defaults_are_no_text(self) -> None:
+        assert NodeByNode().to_json() == ""
+        assert NodeByNode.from_json("") == NodeByNode()
+
+    @pytest.mark.parametrize("field", [field.name for field in fields(NodeByNode)])
+    def test_what_is_as_by_default_is_left_out(self, field: str) -> None:
+        its = getattr(self.ALL, field)
+        said = replace(NodeByNode(), **{field: its})
+        assert json.loads(said.to_json()) == {field: list(its) if isinstance(its, tuple) else its}
+        assert NodeByNode.from_json(said.to_json()) == said
+
+    def test_what_a_newer_version_added_is_left_out(self) -> None:
+        assert NodeByNode.from_json(json.dumps({"batch_size": "2", "later": [1]})) == NodeByNode("2")

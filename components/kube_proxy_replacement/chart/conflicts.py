@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .rules import RULES, Mode, Settings, Strategy, literal
+from .rules import RULES, Mode, Settings, literal
 from .sightings import sightings, truth
 
 
@@ -13,7 +13,6 @@ def contradictions(
     values: Mapping[str, Any],
     mode: Mode,
     *,
-    strategy: Strategy = "all-at-once",
     base: Mapping[str, Any] | None = None,
     version: str | None = None,
     api_server_host: str | None = None,
@@ -30,7 +29,7 @@ def contradictions(
 
     Args:
         values: the setting `values`, nothing merged into it.
-        mode, strategy: the settings.
+        mode: the setting.
         base: what applies where `values` says nothing: the chart's defaults, with an adopted release's
             own values over them. Without it, rules that need to know stay silent.
         version: the chart's version; without it, rules for certain versions stay silent.
@@ -42,7 +41,6 @@ def contradictions(
     """
     settings = Settings(
         mode=mode,
-        strategy=strategy,
         base=base or {},
         values=values,
         version=version,

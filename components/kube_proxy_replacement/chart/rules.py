@@ -17,7 +17,6 @@ from .address import split
 from .sightings import truth
 
 Mode: TypeAlias = Literal["coexist", "replace"]
-Strategy: TypeAlias = Literal["all-at-once", "node-by-node"]
 Path: TypeAlias = tuple[str, ...]
 
 HEALTH_PORT = 10256
@@ -29,7 +28,6 @@ class Settings:
     """What values are judged against; the fields are described at `conflicts.contradictions`."""
 
     mode: Mode
-    strategy: Strategy
     base: Mapping[str, Any]
     values: Mapping[str, Any]
     version: str | None
@@ -101,17 +99,11 @@ def _health(value: Any, settings: Settings) -> str | None:
 
 def _roll_out(what: str) -> Rule:
     def rule(value: Any, settings: Settings) -> str | None:
-        wanted = settings.strategy == "all-at-once"
-        if (truth(value) or False) is wanted:
+        if truth(value):
             return None
-        if wanted:
-            return (
-                f"contradicts strategy: all-at-once: {what} would go on with the old configuration until "
-                "somebody restarts it. Leave it out."
-            )
         return (
-            f"contradicts strategy: node-by-node: {what} would be restarted on all nodes at once at its end. "
-            "Leave it out, or set strategy to all-at-once."
+            f"contradicts mode: {settings.mode}: {what} would go on with the old configuration until somebody restarts "
+            "it. Leave it out."
         )
 
     return rule
@@ -192,11 +184,11 @@ def _wait_for_kube_proxy(value: Any, settings: Settings) -> str | None:
 
 def _update_type(what: str) -> Rule:
     def rule(value: Any, settings: Settings) -> str | None:
-        if settings.strategy != "all-at-once" or value != "OnDelete":
+        if value != "OnDelete":
             return None
         return (
-            f"contradicts strategy: all-at-once: {what} would be restarted on no node, and the old "
-            "configuration would stay. Leave it out, or write RollingUpdate."
+            f"contradicts mode: {settings.mode}: {what} would be restarted on no node, and the old configuration "
+            "would stay. Leave it out, or write RollingUpdate."
         )
 
     return rule
@@ -204,10 +196,10 @@ def _update_type(what: str) -> Rule:
 
 def _max_unavailable(value: Any, settings: Settings) -> str | None:
     surge = settings.effective("updateStrategy", "rollingUpdate", "maxSurge")
-    if settings.strategy != "all-at-once" or str(value) not in ("0", "0%") or str(surge) not in ("None", "0", "0%"):
+    if str(value) not in ("0", "0%") or str(surge) not in ("None", "0", "0%"):
         return None
     return (
-        "contradicts strategy: all-at-once: no agent may be restarted, and the API server refuses such a "
+        f"contradicts mode: {settings.mode}: no agent may be restarted, and the API server refuses such a "
         'DaemonSet. Write how many nodes may be without an agent at a time: 2, or "10%".'
     )
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from . import asking, hooks, last_words, nodes, waiting
+from . import asking, hooks, last_words, nodes, services, waiting
 from .agent_reading import NO_ENDPOINTS, AgentReading, parse
 from .api import Api, Object
 from .asking import Answers, Part
@@ -15,6 +15,7 @@ from .awaited import Awaited
 from .errors import ProcedureError
 from .hooks import Hooks
 from .reach import is_ready
+from .services import Frontend
 from .waiting import Standing
 
 CONTAINER = "cilium-agent"
@@ -65,12 +66,16 @@ class Reading:
         answer, error: exactly one of the two is set.
         leftover: lines of kube-proxy's in its node's iptables, or why they can't be read; None where it wasn't asked.
         hooks: where Cilium's programs hang on its node; None where that isn't known or wasn't asked.
+        health: what its node's port 10256 answered, in words, "" where all is well; None where it wasn't asked.
+        table: its node's service table, see `services.in_table`; None where it wasn't asked, or can't be read.
     """
 
     answer: AgentReading | None
     error: str = ""
     leftover: int | str | None = None
     hooks: Hooks | None = None
+    health: str | None = None
+    table: dict[Frontend, int] | None = None
 
 
 def pods(api: Api, namespace: str) -> list[Object]:
@@ -115,6 +120,7 @@ def read(
     endpoints: bool = True,
     leftover: bool = False,
     attached: bool = False,
+    answering: bool = False,
 ) -> dict[str, Reading]:
     """Reads these agents, many at a time; one that can't be read is a Reading with the reason.
 
@@ -122,9 +128,11 @@ def read(
         endpoints: whether to ask for the endpoints too; without them no reading says *switched*.
         leftover: whether to count kube-proxy's rules on their nodes too.
         attached: whether to look where Cilium's programs hang on their nodes too.
+        answering: whether to ask their nodes' port 10256, and to read their service tables, too.
     """
     parts = [asking.STATUS, *([asking.ENDPOINTS] if endpoints else []), *(asking.RULES if leftover else [])]
     parts += [hooks.SOCKETS, hooks.LINKS] if attached else []
+    parts += [asking.HEALTH, asking.TABLES] if answering else []
 
     def one(agent: Agent) -> Reading:
         if not agent.ready:
@@ -137,7 +145,13 @@ def read(
         try:
             listed = answers.text(asking.ENDPOINTS) if endpoints else NO_ENDPOINTS
             its = parse(answers.text(asking.STATUS), listed)
-            return Reading(its, leftover=left, hooks=_hooks(answers) if attached else None)
+            return Reading(
+                its,
+                leftover=left,
+                hooks=_hooks(answers) if attached else None,
+                health=_health(answers) if answering else None,
+                table=_table(answers) if answering else None,
+            )
         except ProcedureError as error:
             return Reading(None, str(error), left)
 
@@ -237,6 +251,22 @@ def _hooks(answers: Answers) -> Hooks | None:
 
     try:
         return hooks.parse(text(hooks.SOCKETS), text(hooks.LINKS))
+    except ProcedureError:
+        return None
+
+
+def _health(answers: Answers) -> str:
+    """ "" for a 200, else what came instead."""
+    try:
+        line = answers.text(asking.HEALTH).strip()
+    except ProcedureError as error:
+        return str(error)
+    return "" if " 200 " in f"{line} " else f"it answers «{line[:60]}»"
+
+
+def _table(answers: Answers) -> dict[Frontend, int] | None:
+    try:
+        return services.in_table(answers.text(asking.TABLES))
     except ProcedureError:
         return None
 

@@ -38,6 +38,9 @@ _COMING_BACK = 10.0
 """Seconds after a connection broke in which «forbidden» is asked again: an API server that starts hasn't read anybody's
 rights yet (seen with 1.36: 403 to a cluster-admin for about a second)."""
 
+BUDGET = "DisruptionBudget"
+"""The cause of an eviction's 429 that a PodDisruptionBudget gives: not «busy», but the answer."""
+
 _PAGE = 500
 
 
@@ -281,7 +284,8 @@ class Api:
                 )
                 answer = _Answer(response.status, response.response.data or b"")
                 starting = answer.status == 403 and time.monotonic() - self._line.broke < _COMING_BACK
-                if not (starting or answer.status in _BUSY) or time.monotonic() + pause > deadline:
+                busy = answer.status in _BUSY and BUDGET not in _causes(_body(answer.data.decode("utf-8", "replace")))
+                if not (starting or busy) or time.monotonic() + pause > deadline:
                     return answer
             except LocationValueError:  # urllib3's errors of this kind are ValueErrors too
                 raise KubeconfigError(f"The kubeconfig's server {self.server!r} is no https:// URL.") from None
@@ -325,14 +329,29 @@ class _Answer:
 
 
 def _api_error(server: str, method: str, path: str, status: int, text: str) -> ApiError:
-    try:
-        body = json.loads(text)
-        message, reason = str(body.get("message") or text), str(body.get("reason") or "")
-    except (ValueError, AttributeError):
-        message, reason = text.strip()[:300], ""
+    body = _body(text)
+    message = str(body.get("message") or text) if body else text.strip()[:300]
+    reason = str(body.get("reason") or "")
     if status == 401:
         message = "these credentials aren't accepted: expired, or of another cluster. Sign in again, or set kubeContext"
-    return ApiError(f"{server}: {method} {path}: {status} {message}", status=status, reason=reason)
+    said = f"{server}: {method} {path}: {status} {message}"
+    return ApiError(said, status=status, reason=reason, causes=_causes(body))
+
+
+def _body(text: str) -> Object:
+    """The JSON object that an answer is; {} where it is something else."""
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _causes(body: Object) -> dict[str, str]:
+    """The causes of a `Status`, by their reasons."""
+    details = body.get("details")
+    causes = (details.get("causes") if isinstance(details, dict) else None) or []
+    return {str(its.get("reason") or ""): str(its.get("message") or "") for its in causes if isinstance(its, dict)}
 
 
 def _is_distrust(error: BaseException) -> bool:

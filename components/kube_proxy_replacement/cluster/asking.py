@@ -61,6 +61,15 @@ RULES = tuple(
 )
 """Both backends, both families: the agent shares its node's network namespace, and its image has all four."""
 
+HEALTH = Part(
+    'timeout 5 bash -c "exec 3<>/dev/tcp/127.0.0.1/10256 '
+    r'&& printf %b \"GET /healthz HTTP/1.0\r\n\r\n\" >&3 && head -n1 <&3"'
+)
+"""Port 10256 of the agent's node, which kube-proxy or the agent answers: the HTTP status line. The chart runs `bash` in
+the agent's image too (its postStart hook)."""
+TABLES = Part("cilium-dbg bpf lb list")
+"""The service table in the node's kernel."""
+
 
 def command(parts: Sequence[Part]) -> list[str]:
     """What to run in the agent's container."""

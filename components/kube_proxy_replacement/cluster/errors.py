@@ -1,5 +1,9 @@
 """The errors that a person reads: what is wrong, on what, and what to do."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 
 class ProcedureError(Exception):
     """A step could not be done. Its text is shown to the user as it is, without a traceback.
@@ -22,12 +26,14 @@ class ApiError(ProcedureError):
     Attributes:
         status: the HTTP status, as an int.
         reason: Kubernetes' machine-readable reason («NotFound», «Forbidden», …), or "".
+        causes: what the answer's `details.causes` say, by their machine-readable reasons («DisruptionBudget», …).
     """
 
-    def __init__(self, text: str, *, status: int, reason: str) -> None:
+    def __init__(self, text: str, *, status: int, reason: str, causes: Mapping[str, str] | None = None) -> None:
         super().__init__(text)
         self.status = status
         self.reason = reason
+        self.causes = dict(causes or {})
 
 
 class UnreachableError(ProcedureError):

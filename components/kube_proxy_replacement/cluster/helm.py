@@ -10,6 +10,7 @@ Flags and variables: helm.sh/docs/helm/helm_rollback, helm_upgrade and helm (HEL
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import re
 import shutil
@@ -113,6 +114,18 @@ class Helm:
         more = [str(chart), "--reset-values", "--values", str(values), "--description", description, *_ALL_REVISIONS]
         self._run("with the values that were given", timeout, "upgrade", namespace, release, *more)
 
+    def rendered(self, namespace: str, release: str, chart: Path, values: Path, *, timeout: float) -> str:
+        """The objects that an upgrade with this chart and these values alone would give the cluster, YAML.
+
+        Nothing is changed; the API server is asked what it knows, as in the upgrade itself. Raises ProcedureError.
+        """
+        more = [str(chart), "--reset-values", "--values", str(values), "--dry-run=server", "--output", "json"]
+        said = self._run("as a dry run", timeout, "upgrade", namespace, release, *more)
+        try:
+            return str(json.loads(said)["manifest"])
+        except (ValueError, KeyError, TypeError):
+            raise ProcedureError("`helm upgrade --dry-run` printed no release.") from None
+
     def uninstall(self, namespace: str, release: str, *, timeout: float) -> None:
         """Removes the release with all of its objects and revisions, whatever its status.
 
@@ -120,7 +133,7 @@ class Helm:
         """
         self._run("", timeout, "uninstall", namespace, release)
 
-    def _run(self, what: str, timeout: float, verb: str, namespace: str, release: str, *more: str) -> None:
+    def _run(self, what: str, timeout: float, verb: str, namespace: str, release: str, *more: str) -> str:
         title = f"`helm {verb}` of release {namespace}/{release} {what}".rstrip()
         options = ["--namespace", namespace, "--timeout", f"{timeout:.0f}s", *more]
         with tempfile.TemporaryDirectory(prefix="kube-proxy-replacement-") as folder:
@@ -129,8 +142,7 @@ class Helm:
                     [self.program, verb, release, *options],
                     env=self._environment_in(Path(folder)),
                     stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,  # an upgrade prints the chart's notes
-                    stderr=subprocess.PIPE,
+                    capture_output=True,
                     text=True,
                     errors="replace",
                     timeout=timeout + _SECONDS_MORE,
@@ -143,6 +155,7 @@ class Helm:
                 raise ProcedureError(f"{title} couldn't be started: {_bounded(str(error))}.") from None
         if done.returncode:
             raise ProcedureError(f"{title} failed: {_words(done.stderr, self.kubeconfig)}")
+        return done.stdout
 
     def _environment_in(self, folder: Path) -> dict[str, str]:
         """Helm's own files lie in a folder that goes afterwards, and so does the kubeconfig."""

@@ -235,7 +235,7 @@ def _parsed(secret: Object) -> HelmRelease:
         version=content["chart"]["metadata"]["version"],
         revision=int(metadata["labels"]["version"]),
         status=metadata["labels"]["status"],
-        config=_config(manifest),
+        config=config_of(manifest),
         values=dict(content.get("config") or {}),
         description=str((content.get("info") or {}).get("description") or ""),
         chart=content["chart"],
@@ -252,7 +252,8 @@ def _encoded(content: Any) -> str:
     return base64.b64encode(base64.b64encode(gzip.compress(json.dumps(content).encode()))).decode()
 
 
-def _config(manifest: str) -> dict[str, str]:
+def config_of(manifest: str) -> dict[str, str]:
+    """The data of cilium-config among the objects of a release, YAML; {} where there is none."""
     for part in manifest.split("\n---"):
         if "name: cilium-config" in part and "kind: ConfigMap" in part:
             parsed = yaml.load(part, Loader=_Loader)  # noqa: S506 - CSafeLoader is a safe loader

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from . import agents, rollout
+from . import agents, hand_over, rollout
 from .api import Api
 from .errors import ProcedureError
 from .nodes import Node
@@ -31,6 +31,7 @@ def let_go(api: Api, namespace: str, nodes: Sequence[Node], *, patience: float, 
     # first, and whatever the agents say: one that starts from now on, for whatever reason, starts with it off
     if any((config.get("data") or {}).get(key) != value for key, value in _OFF.items()):
         api.merge(path, {"data": _OFF})
+    hand_over.finish(api, namespace)
     names = {node.name for node in nodes}
     present = [agent for node, agent in sorted(agents.find(api, namespace).items()) if node in names]
     readings = agents.read(api, namespace, present, endpoints=False)

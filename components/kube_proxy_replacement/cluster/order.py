@@ -12,6 +12,7 @@ from dataclasses import replace
 from . import (
     agents,
     cleaning,
+    hand_over,
     helm_release,
     identity,
     kube_proxy,
@@ -62,15 +63,26 @@ def _daemonset(api: Api, order: Order, say: Say) -> None:
     taking_over.begin(api, order, say)
     taking_over.recover(api, order, say)
     if order.mode == "coexist":
-        _restored(api, order, say)
+        restored_whole(api, order, say)
         return
-    its_nodes = _nodes(api, say)
+    its_nodes = reached(api, order, say)
     ready = its_nodes.ready
+    backup = backed_up(api, order, its_nodes)
+    if not backup.had_kube_proxy:
+        say("this cluster has no kube-proxy: there is nothing to remove, and destroy will restore none")
+        return
+    say(f"kube-proxy is backed up in ConfigMap {record.LOCATION}, and read back")
+    removal.remove_daemonset(api, backup, ready, patience=order.timeout, say=say)
+
+
+def reached(api: Api, order: Order, say: Say) -> Nodes:
+    """The nodes, each of which has shown that it reaches the API server's address, where kube-proxy is there."""
+    its_nodes = known_nodes(api, say)
     found = kube_proxy.find(api)
     if found.present:
         reach.prove(
             api,
-            ready,
+            its_nodes.ready,
             host=order.host,
             port=order.port,
             agents=agents.pods(api, order.namespace),
@@ -81,12 +93,7 @@ def _daemonset(api: Api, order: Order, say: Say) -> None:
             if found.daemonset
             else "kube-proxy's DaemonSet was removed by an earlier run; its ConfigMap and Cilium were not touched.",
         )
-    backup = _backed_up(api, order, its_nodes)
-    if not backup.had_kube_proxy:
-        say("this cluster has no kube-proxy: there is nothing to remove, and destroy will restore none")
-        return
-    say(f"kube-proxy is backed up in ConfigMap {record.LOCATION}, and read back")
-    removal.remove_daemonset(api, backup, ready, patience=order.timeout, say=say)
+    return its_nodes
 
 
 def configmap(api: Api, order: Order, say: Say) -> None:
@@ -97,9 +104,9 @@ def configmap(api: Api, order: Order, say: Say) -> None:
 
 def _configmap(api: Api, order: Order, say: Say) -> None:
     if order.mode == "coexist":
-        _restored(api, order, say)
+        restored_whole(api, order, say)
         return
-    backup = _backed_up(api, order, _nodes(api, say))
+    backup = backed_up(api, order, known_nodes(api, say))
     removal.remove_configmap(api, backup, say)
 
 
@@ -108,7 +115,7 @@ def agents_switched(api: Api, order: Order, say: Say) -> None:
 
     Coexist: every agent lets kube-proxy route; nothing is cleaned.
     """
-    ready = _nodes(api, say).ready
+    ready = known_nodes(api, say).ready
     replacing = order.mode == "replace"
     with rollback.on_failure(api, order, say):
         agents.restart(api, order.namespace, order.restart, patience=order.timeout, say=say)
@@ -131,6 +138,7 @@ def agents_switched(api: Api, order: Order, say: Say) -> None:
         )
     if replacing:
         kept = cleaning.clean(api, kept, end.nodes, end.agents, order.namespace, timeout=order.timeout, say=say)
+    hand_over.finish(api, order.namespace)
     if kept.done != order.mode or kept.failed:
         record.write(api, replace(kept, done=order.mode, failed=None))
 
@@ -176,12 +184,12 @@ def _as_found(api: Api, order: Order, say: Say) -> None:
         restoring.objects(api, backup, say)
         say("this cluster had no kube-proxy: none is restored")
         return
-    restoring.whole(api, _nodes(api, say).ready, order.namespace, patience=order.timeout, say=say)
+    restoring.whole(api, known_nodes(api, say).ready, order.namespace, patience=order.timeout, say=say)
 
 
 def _let_go(api: Api, order: Order, say: Say) -> None:
     if kube_proxy.find(api).daemonset is not None:
-        letting_go.let_go(api, order.namespace, _nodes(api, say).ready, patience=order.timeout, say=say)
+        letting_go.let_go(api, order.namespace, known_nodes(api, say).ready, patience=order.timeout, say=say)
 
 
 def _uninstall_what_pulumi_does_not_know(api: Api, order: Order, say: Say) -> None:
@@ -214,11 +222,12 @@ def _uninstall_what_pulumi_does_not_know(api: Api, order: Order, say: Say) -> No
     say(f"Helm release {own} is uninstalled")
 
 
-def _restored(api: Api, order: Order, say: Say) -> None:
-    its_nodes = _nodes(api, say)
+def restored_whole(api: Api, order: Order, say: Say) -> None:
+    """For mode coexist: the whole of kube-proxy is there, and routes on every node."""
+    its_nodes = known_nodes(api, say)
     kept = record.read(api)
     if kube_proxy.find(api).present:
-        kept = _backed_up(api, order, its_nodes)
+        kept = backed_up(api, order, its_nodes)
     if kept is None or not kept.had_kube_proxy:
         raise ProcedureError(
             "mode coexist: this cluster has no kube-proxy and never had one while this program knew it. There is "
@@ -229,11 +238,13 @@ def _restored(api: Api, order: Order, say: Say) -> None:
     restoring.whole(api, its_nodes.ready, order.namespace, patience=order.timeout, say=say)
 
 
-def _backed_up(api: Api, order: Order, its_nodes: Nodes) -> Record:
+def backed_up(api: Api, order: Order, its_nodes: Nodes) -> Record:
+    """kube-proxy as it is now, or was when it was last there, in the record and read back."""
     return removal.back_up(api, order.cluster, f"{order.namespace}/{order.release}", order.mode, its_nodes.all)
 
 
-def _nodes(api: Api, say: Say) -> Nodes:
+def known_nodes(api: Api, say: Say) -> Nodes:
+    """All of them; those that aren't Ready are said."""
     found = nodes.read(api)
     if found.left_out:
         names = ", ".join(node.name for node in found.left_out[:10])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from . import kube_proxy, kubeadm, record, waiting
+from . import kube_proxy, kubeadm, parking, record, routing, waiting
 from .api import Api, Object
 from .awaited import Awaited
 from .errors import ProcedureError
@@ -34,10 +34,10 @@ def back_up(api: Api, cluster: str, release: str, mode: str, nodes: Sequence[Nod
     kept = old or Record(cluster=cluster, release=release)
     new = replace(
         kept,
-        daemonset=record.bare(found.daemonset) if found.daemonset else kept.daemonset,
+        daemonset=record.bare(parking.original(found.daemonset)) if found.daemonset else kept.daemonset,
         configmap=record.bare(found.configmap) if found.configmap else kept.configmap,
         # a running kube-proxy writes rules on every node, whatever was cleaned before it came back
-        uncleaned=frozenset(node.uid for node in nodes) if found.daemonset else kept.uncleaned,
+        uncleaned=kept.uncleaned | _written(found.daemonset, nodes),
         done=kept.done if kept.done == mode else "",
         returns=_returns(kept, found.daemonset) if kept.done == mode == "replace" else (),
     )
@@ -53,7 +53,7 @@ def remove_daemonset(
     """
     live = api.find(kube_proxy.DAEMONSET)
     if live is not None:
-        if backup.daemonset != record.bare(live):
+        if backup.daemonset != record.bare(parking.original(live)):
             raise ProcedureError(
                 "kube-proxy's DaemonSet was changed while it was backed up. Nothing was removed; run again."
             )
@@ -122,6 +122,14 @@ def _term(its: Object) -> str:
     if its["operator"] in ("Exists", "DoesNotExist"):
         return ("!" if its["operator"] == "DoesNotExist" else "") + str(its["key"])
     return f"{its['key']} {its['operator'].lower()} ({','.join(its.get('values') or [])})"
+
+
+def _written(daemonset: Object | None, nodes: Sequence[Node]) -> frozenset[str]:
+    """UIDs of the nodes on which this kube-proxy writes its rules; none of those that it is parked on."""
+    if daemonset is None:
+        return frozenset()
+    parked = parking.is_parked(daemonset)
+    return frozenset(node.uid for node in nodes if not parked or node.labels.get(routing.LABEL) != routing.CILIUM)
 
 
 def _returns(kept: Record, daemonset: Object | None) -> tuple[str, ...]:

@@ -7,7 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 
-from . import agents, ipvs, kube_proxy, kubeadm, last_words, record, removal, rules, scheduling, waiting
+from . import (
+    agents,
+    ipvs,
+    kube_proxy,
+    kubeadm,
+    last_words,
+    node_config,
+    parking,
+    record,
+    removal,
+    routing,
+    rules,
+    scheduling,
+    waiting,
+)
 from .api import Api, Object
 from .awaited import Awaited
 from .errors import ProcedureError
@@ -44,7 +58,16 @@ def whole(api: Api, nodes: Sequence[Node], namespace: str, *, patience: float, s
             "phase addon kube-proxy` makes kube-proxy anew."
         )
     objects(api, backup, say)
+    parking.unpark(api)
+    handed_over = [name for name, value in routing.labelled(api).items() if value != routing.KUBE_PROXY]
+    for name in handed_over:
+        # kube-proxy comes back there; until it routes, an agent that starts goes on replacing it
+        routing.write(api, name, routing.BOTH)
     wait_until_routing(api, nodes, namespace, patience=patience, say=say)
+    if handed_over:
+        node_config.remove(api, namespace, replaces=True)
+        for name in handed_over:
+            routing.write(api, name, "")
 
 
 def objects(api: Api, backup: Record | None, say: Callable[[str], None]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from . import agents, kube_proxy, lease, reach, record
+from . import agents, kube_proxy, lease, node_config, reach, record
 from .api import Api, Object
 from .errors import ApiError, ProcedureError
 from .manifest import namespace_of, plural
@@ -90,6 +90,27 @@ def changing(namespace: str) -> list[Right]:
         Right("patch", "", "configmaps", namespace, "cilium-config"),
         Right("list", "apps", "controllerrevisions", namespace),
         *(Right(verb, "", "secrets", namespace) for verb in ("get", "create", "update", "delete")),
+    ]
+
+
+def handing_over(namespace: str, *, drain: bool) -> list[Right]:
+    """What strategy node-by-node takes besides; rbac/node-by-node.yaml grants it.
+
+    Args:
+        namespace: the release's; drain: whether nodes are drained first.
+    """
+    configs = [Right(verb, "cilium.io", "ciliumnodeconfigs", namespace) for verb in ("list", "create")]
+    configs += [
+        Right(verb, "cilium.io", "ciliumnodeconfigs", namespace, name)
+        for verb in ("get", "update", "delete")
+        for name in node_config.NAMES
+    ]
+    return [
+        Right("patch", "", "nodes"),
+        *(Right(verb, "apps", "daemonsets", _OWN, kube_proxy.NAME) for verb in ("patch", "update")),
+        Right("patch", "apps", "daemonsets", namespace, agents.DAEMONSET),
+        *configs,
+        *([Right("get", "", "nodes"), Right("create", "", "pods/eviction")] if drain else []),
     ]
 
 

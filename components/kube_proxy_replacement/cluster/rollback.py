@@ -86,7 +86,9 @@ def _undo(api: Api, order: Order, done: list[str], say: Say) -> None:
     name = f"{order.namespace}/{order.release}"
     newest, before = helm_release.newest_and_beside(api, order.namespace, order.release)
     if newest is None or not newest.replaces:
-        done.append("Cilium wasn't touched")
+        if order.strategy:
+            letting_go.let_go(api, order.namespace, ready, patience=order.timeout, say=say)
+        done.append("its agents run beside it" if order.strategy else "Cilium wasn't touched")
         return
     if before is None:
         letting_go.let_go(api, order.namespace, ready, patience=order.timeout, say=say)

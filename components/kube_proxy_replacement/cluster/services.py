@@ -17,6 +17,9 @@ IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _SERVICE_OF_SLICE = "kubernetes.io/service-name"
 _OTHER_PROXY = "service.kubernetes.io/service-proxy-name"
 _OLD_NOTATION = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}", re.IGNORECASE)
+_ENTRY = re.compile(r"(\S+):(\d+)(?:/(TCP|UDP|SCTP))? \((\d+)\)")
+_ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 - read, not bound
+_PROTOCOLS = ("TCP", "UDP", "SCTP")
 _CLUSTER_DOMAINS = ((), ("cluster", "local"))
 
 
@@ -35,6 +38,21 @@ class Frontend(NamedTuple):
 
     def __str__(self) -> str:
         return f"{joined(self.ip, self.port)}/{self.protocol}"
+
+
+def in_table(text: str) -> dict[Frontend, int]:
+    """How many backends each address has in what `cilium-dbg bpf lb list` prints: `10.96.0.1:443/TCP (1)  BACKEND …`.
+
+    Slot 0 is the address itself, any other one a backend. Up to Cilium 1.16 no protocol is printed: then it is found
+    under each. A NodePort's address is 0.0.0.0, or ::.
+    """
+    found: dict[Frontend, int] = {}
+    for line in text.splitlines():
+        if match := _ENTRY.match(line):
+            for protocol in [match[3]] if match[3] else _PROTOCOLS:
+                its = Frontend(str(ip_address(match[1])), protocol, int(match[2]))
+                found[its] = found.get(its, 0) + (match[4] != "0")
+    return found
 
 
 def joined(ip: str, port: int) -> str:
@@ -116,6 +134,18 @@ class ServiceTable:
             and _OTHER_PROXY not in (item["metadata"].get("labels") or {})
             and (_spec(item).get("externalTrafficPolicy") or "Cluster") == policy
         )
+
+    def missing_in(self, table: Mapping[Frontend, int]) -> list[Frontend]:
+        """What an agent that replaces kube-proxy must have in its service table, and hasn't: ClusterIPs with their
+        endpoints, and NodePorts.
+        """
+        wanted = [its for its, endpoints in self.ready_endpoints().items() if endpoints and not table.get(its)]
+        for item in filter(_is_routed, self.services):
+            for port in _spec(item).get("ports") or []:
+                number, protocol = port.get("nodePort"), str(port.get("protocol") or "TCP")
+                anywhere = [Frontend(ip, protocol, int(number)) for ip in _ANYWHERE] if number else []
+                wanted += anywhere[:1] if anywhere and not any(its in table for its in anywhere) else []
+        return sorted(wanted)
 
     def cluster_ips(self) -> list[str]:
         """Every ClusterIP in its shortest notation, sorted."""

@@ -110,6 +110,11 @@ def put_back(api: Api, order: Order, say: Say) -> None:
     rollout.wait(api, order.namespace, ready, replacing=runs.replaces, patience=order.timeout, say=say)
 
 
+def values(api: Api, order: Order, say: Say) -> Mapping[str, Any]:
+    """What an upgrade gives the release: the owner's as they are now, and ours over them."""
+    return trees.merged(_now(api, order, say)[0].values, order.values)
+
+
 def _now(api: Api, order: Order, say: Say) -> tuple[Owner, HelmRelease | None]:
     """The owner with all that he has changed up to now, recorded, and the revision that runs."""
     kept = owner.read(api)

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -28,7 +29,7 @@ const workers = 16
 
 type settings struct {
 	kubeconfig, listen, apiServer, certFile, keyFile, clientCA string
-	endpointDelay                                              time.Duration
+	agentReady, endpointDelay                                  time.Duration
 }
 
 func main() {
@@ -39,6 +40,7 @@ func main() {
 	flag.StringVar(&s.certFile, "tls-cert-file", "", "`file` with the certificate to serve with")
 	flag.StringVar(&s.keyFile, "tls-private-key-file", "", "`file` with its key")
 	flag.StringVar(&s.clientCA, "client-ca-file", "", "`file` with the CA of the clients that are let in")
+	flag.DurationVar(&s.agentReady, "agent-ready", time.Second, "how long after its start an agent is Ready; it answers after two fifths of that")
 	flag.DurationVar(&s.endpointDelay, "endpoint-delay", 2*time.Second, "how long after its readiness an agent's endpoints are ready")
 	flag.Parse()
 
@@ -62,13 +64,17 @@ func run(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
-	objects, err := world.New(client, s.apiServer)
+	anything, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	objects, err := world.New(client, anything, s.apiServer)
 	if err != nil {
 		return err
 	}
 	routing := kernel.NewRouting(objects)
 	runner := &command.Runner{World: objects, Kernels: kernel.New(routing), Agents: agent.New()}
-	nodes := kubelet.New(runner, s.endpointDelay)
+	nodes := kubelet.New(runner, s.agentReady, s.endpointDelay)
 	if err := errors.Join(objects.OnRouting(routing.Changed), nodes.Watch()); err != nil {
 		return err
 	}

@@ -15,7 +15,8 @@ type Agent struct {
 	Node, NodeIP, PodCIDR string
 	// Version is the agent's own, without a leading v.
 	Version string
-	// Config is cilium-config as it was when the agent started. It is never read again.
+	// Config is cilium-config with the node's own CiliumNodeConfigs over it, as they were when the agent started. They are
+	// never read again.
 	Config map[string]string
 	// ServesAt is when the agent begins to answer; zero: it never does.
 	ServesAt time.Time
@@ -33,6 +34,14 @@ func (a *Agent) Replacing() bool {
 		return true
 	}
 	return false
+}
+
+// healthPort is how an agent's health address on kube-proxy's port ends.
+const healthPort = ":10256"
+
+// AnswersHealth reports whether the agent was told to answer load balancers in kube-proxy's place.
+func (a *Agent) AnswersHealth() bool {
+	return a.Replacing() && strings.HasSuffix(a.Config["kube-proxy-replacement-healthz-bind-address"], healthPort)
 }
 
 // Serves reports whether the agent's own API answers.

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"kube-proxy-replacement/local/node-simulator/internal/world"
 )
 
 // ciliumDbg is the part of cilium-dbg that says how an agent is and what its endpoints are.
@@ -14,6 +16,9 @@ func ciliumDbg(r *Runner, pod *corev1.Pod, args []string) Result {
 	now := time.Now()
 	agent := r.Agents.Of(pod.UID)
 	subject := strings.Join(words, " ")
+	if agent != nil && subject == "bpf lb list" && !json { // it reads the kernel, and asks no agent
+		return Result{Out: agent.ServiceTable(now, r.Kernels.Ports(), !r.World.Has(pod.Spec.NodeName, world.NoNodePorts))}
+	}
 	if agent == nil || !agent.Serves(now) {
 		return Result{Code: 1, Err: `Error: Cannot get status/probe: Get "http://localhost/v1/healthz": dial unix ` +
 			"/var/run/cilium/cilium.sock: connect: no such file or directory\nIs the agent running?\n"}

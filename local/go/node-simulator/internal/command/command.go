@@ -71,7 +71,7 @@ var iptablesSave = map[string]program{
 
 var kubeProxyImage = with(iptablesSave, map[string]program{"nft": nft})
 
-var agentPrograms = with(iptablesSave, map[string]program{"cilium-dbg": ciliumDbg, "cilium": ciliumDbg, "bpftool": bpftool})
+var agentPrograms = with(iptablesSave, map[string]program{"cilium-dbg": ciliumDbg, "cilium": ciliumDbg, "bpftool": bpftool, "timeout": timeout})
 
 var ciliumImage = with(agentPrograms, map[string]program{"sh": shell})
 

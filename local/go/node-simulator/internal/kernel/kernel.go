@@ -45,6 +45,7 @@ type node struct {
 	frozen      []ServicePort
 	cilium      bool
 	deleted     map[string]bool
+	listeners   []listener // on port 10256: the first has it, the others wait
 }
 
 // Kernels are the kernels of all nodes.
@@ -121,6 +122,9 @@ func (k *Kernels) Forget(name string) {
 	defer k.mu.Unlock()
 	delete(k.nodes, name)
 }
+
+// Ports is what the API server says is to be routed now. The slice is shared and never changed.
+func (k *Kernels) Ports() []ServicePort { return k.routing.Current() }
 
 // State is what a node's kernel holds now.
 func (k *Kernels) State(name, nodeIP, podCIDR string) *State {

@@ -13,16 +13,12 @@ import (
 	"kube-proxy-replacement/local/node-simulator/internal/world"
 )
 
-// How long a Cilium agent takes.
-const (
-	agentServes  = 400 * time.Millisecond // after its start, until its own API answers
-	agentReady   = time.Second            // after its start, until its pod is Ready
-	crashBackoff = 2 * time.Second        // times the number of crashes, up to five
-)
+// crashBackoff, times the number of crashes, up to five, is how long an agent that has crashed takes to try again.
+const crashBackoff = 2 * time.Second
 
 const (
 	imagePoll  = 400 * time.Millisecond // between two tries to pull an image
-	configPoll = 400 * time.Millisecond // between two tries to read cilium-config
+	configPoll = 400 * time.Millisecond // between two tries to read an agent's configuration
 )
 
 const (
@@ -31,7 +27,7 @@ const (
 	configMap       = "cilium-config"
 )
 
-// agentRole: a Cilium agent takes its configuration at its start, is Ready a second later, and its
+// agentRole: a Cilium agent takes its configuration at its start, is Ready some time later, and its
 // endpoints some seconds after that.
 type agentRole struct{}
 
@@ -56,11 +52,15 @@ func (agentRole) step(ctx context.Context, k *Kubelet, pod *corev1.Pod, r *recor
 			return k.crashed(pod, r), due
 		}
 		own.crashing = firstToAsk(pod)
-		cm, err := k.World.ReadConfigMap(ctx, pod.Namespace, configMap)
+		cilium := version(mainContainer(pod).Image)
+		config, err := k.World.ReadConfig(ctx, pod, initContainer(pod, configContainer), configMap, cilium)
+		if err == nil {
+			err = k.World.RegisterNodeConfigs(ctx, cilium)
+		}
 		if err != nil {
 			return k.creating(pod, r), configPoll
 		}
-		if message := k.startAgent(pod, r, cm, now); message != "" {
+		if message := k.startAgent(pod, r, config, now); message != "" {
 			own.crashes, own.crashedAt, own.message = own.crashes+1, now, message
 			k.write(r.uid, own.crashing.Name, message+"\n")
 			if own.crashing.Name == agentContainer {
@@ -69,7 +69,7 @@ func (agentRole) step(ctx context.Context, k *Kubelet, pod *corev1.Pod, r *recor
 			return k.crashed(pod, r), own.nextTry().Sub(now)
 		}
 	}
-	readyAt := r.startedAt.Add(agentReady)
+	readyAt := r.startedAt.Add(k.AgentReady)
 	if own.stuck {
 		return k.up(pod, r, time.Time{}), 0
 	}
@@ -80,25 +80,27 @@ func (agentRole) step(ctx context.Context, k *Kubelet, pod *corev1.Pod, r *recor
 	return k.up(pod, r, readyAt), 0
 }
 
-func (agentRole) stop(k *Kubelet, r *record) { k.Agents.Stop(r.uid) }
+func (agentRole) stop(k *Kubelet, r *record) {
+	k.Agents.Stop(r.uid)
+	k.Kernels.LeaveHealthPort(r.node, r.uid)
+}
 
 func (a *agentRecord) nextTry() time.Time {
 	return a.crashedAt.Add(time.Duration(min(a.crashes, 5)) * crashBackoff)
 }
 
-// startAgent starts the pod's agent with cilium-config as it is, nil where there is none, or returns what the agent writes
-// before it gives up.
-func (k *Kubelet) startAgent(pod *corev1.Pod, r *record, cm *corev1.ConfigMap, now time.Time) (message string) {
+// startAgent starts the pod's agent with its configuration, nil where there is no cilium-config, or returns what the agent
+// writes before it gives up.
+func (k *Kubelet) startAgent(pod *corev1.Pod, r *record, config map[string]string, now time.Time) (message string) {
 	container := mainContainer(pod)
 	if address, ok := k.reachable(pod, container); !ok {
 		return fmt.Sprintf("time=%s level=error msg=\"Unable to contact k8s api-server\" module=agent.infra.k8s-client ipAddr=https://%s "+
 			"error=\"Get \\\"https://%s/api/v1/namespaces/kube-system\\\": dial tcp %s: i/o timeout\"",
 			now.UTC().Format(time.RFC3339), address, address, address)
 	}
-	if cm == nil {
+	if config == nil {
 		return fmt.Sprintf("Error: failed to build config: could not list config-map %s/%s: configmaps %q not found", pod.Namespace, configMap, configMap)
 	}
-	config := cm.Data
 	if last := k.Agents.LastConfig(r.node); last != nil && k.World.Has(r.node, world.AgentKeepsConfig) {
 		config = last
 	}
@@ -113,9 +115,12 @@ func (k *Kubelet) startAgent(pod *corev1.Pod, r *record, cm *corev1.ConfigMap, n
 	}
 	r.startedAt, r.agent.stuck = now, k.World.Has(r.node, world.AgentStuck)
 	if !r.agent.stuck {
-		started.ServesAt = now.Add(agentServes)
+		started.ServesAt = now.Add(k.AgentReady * 2 / 5) // as real ones: some seconds of fifteen
+		if started.AnswersHealth() {
+			k.Kernels.TakeHealthPort(r.node, r.uid, started.ServesAt)
+		}
 		if !k.World.Has(r.node, world.EndpointsStuck) {
-			started.SwitchedAt = now.Add(agentReady + k.World.EndpointDelay(r.node, k.EndpointDelay))
+			started.SwitchedAt = now.Add(k.AgentReady + k.World.EndpointDelay(r.node, k.EndpointDelay))
 		}
 	}
 	k.Agents.Start(r.uid, started)
@@ -181,12 +186,19 @@ func (k *Kubelet) crashed(pod *corev1.Pod, r *record) *corev1.PodStatus {
 
 // firstToAsk is the container that fails when the API server can't be reached.
 func firstToAsk(pod *corev1.Pod) *corev1.Container {
+	if config := initContainer(pod, configContainer); config != nil {
+		return config
+	}
+	return mainContainer(pod)
+}
+
+func initContainer(pod *corev1.Pod, name string) *corev1.Container {
 	for i := range pod.Spec.InitContainers {
-		if pod.Spec.InitContainers[i].Name == configContainer {
+		if pod.Spec.InitContainers[i].Name == name {
 			return &pod.Spec.InitContainers[i]
 		}
 	}
-	return mainContainer(pod)
+	return nil
 }
 
 func mainContainer(pod *corev1.Pod) *corev1.Container {

@@ -32,6 +32,8 @@ type Kubelet struct {
 	*command.Runner
 	// EndpointDelay is how long after its readiness an agent's endpoints are ready.
 	EndpointDelay time.Duration
+	// AgentReady is how long after its start an agent is Ready.
+	AgentReady time.Duration
 
 	queue workqueue.TypedRateLimitingInterface[types.NamespacedName]
 
@@ -66,10 +68,11 @@ type role interface {
 }
 
 // New returns a Kubelet; Watch must be called before its World starts, Run after.
-func New(runner *command.Runner, endpointDelay time.Duration) *Kubelet {
+func New(runner *command.Runner, agentReady, endpointDelay time.Duration) *Kubelet {
 	return &Kubelet{
 		Runner:        runner,
 		EndpointDelay: endpointDelay,
+		AgentReady:    agentReady,
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](20*time.Millisecond, 5*time.Second)),
 		records: map[types.NamespacedName]*record{},

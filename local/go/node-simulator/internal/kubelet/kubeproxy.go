@@ -31,6 +31,7 @@ func (kubeProxyRole) step(ctx context.Context, k *Kubelet, pod *corev1.Pod, r *r
 	if r.startedAt.IsZero() {
 		r.startedAt = now
 		own.mode, own.clusterCIDR = k.kubeProxyConfig(pod)
+		k.Kernels.AwaitHealthPort(r.node, r.uid)
 	}
 	status := k.up(pod, r, r.startedAt)
 	if own.synced {
@@ -46,7 +47,10 @@ func (kubeProxyRole) step(ctx context.Context, k *Kubelet, pod *corev1.Pod, r *r
 	return status, 0
 }
 
-func (kubeProxyRole) stop(k *Kubelet, r *record) { k.Kernels.Detach(r.node, r.uid) }
+func (kubeProxyRole) stop(k *Kubelet, r *record) {
+	k.Kernels.Detach(r.node, r.uid)
+	k.Kernels.LeaveHealthPort(r.node, r.uid)
+}
 
 // kubeProxyConfig is what the pod's ConfigMap says about the mode and about pods' addresses.
 func (k *Kubelet) kubeProxyConfig(pod *corev1.Pod) (kernel.Mode, string) {

@@ -20,6 +20,8 @@ const (
 	ExecFails              Fault = "simulator/exec-fails"
 	CleanFails             Fault = "simulator/clean-fails"
 	KubeProxyWritesNoRules Fault = "simulator/kube-proxy-writes-no-rules"
+	AgentHealthSilent      Fault = "simulator/agent-health-silent"
+	NoNodePorts            Fault = "simulator/no-node-ports"
 )
 
 // Annotations of a node whose value is a number of seconds.

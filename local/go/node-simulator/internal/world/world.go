@@ -8,24 +8,21 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 )
 
-const (
-	podsByNode   = "node"
-	answerWithin = 2 * time.Second
-)
+const podsByNode = "node"
 
 // World is a local copy of the API server's objects, kept up to date by watches.
 type World struct {
 	Client    kubernetes.Interface
-	APIServer string // host:port where the API server really answers
+	Anything  dynamic.Interface // for objects without a type here
+	APIServer string            // host:port where the API server really answers
 
 	factory    informers.SharedInformerFactory
 	nodes      cache.SharedIndexInformer
@@ -36,10 +33,11 @@ type World struct {
 }
 
 // New returns a World that knows nothing until Start.
-func New(client kubernetes.Interface, apiServer string) (*World, error) {
+func New(client kubernetes.Interface, anything dynamic.Interface, apiServer string) (*World, error) {
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(dropManagedFields))
 	w := &World{
 		Client:     client,
+		Anything:   anything,
 		APIServer:  apiServer,
 		factory:    factory,
 		nodes:      factory.Core().V1().Nodes().Informer(),
@@ -94,18 +92,6 @@ func (w *World) Node(name string) *corev1.Node { return get[corev1.Node](w.nodes
 // ConfigMap returns the ConfigMap, or nil.
 func (w *World) ConfigMap(namespace, name string) *corev1.ConfigMap {
 	return get[corev1.ConfigMap](w.configMaps, namespace+"/"+name)
-}
-
-// ReadConfigMap asks the API server itself, as an agent's first container does: a watch that has just been cut off may be
-// behind. It returns nil where there is none.
-func (w *World) ReadConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
-	defer cancel()
-	cm, err := w.Client.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil, nil
-	}
-	return cm, err
 }
 
 // PodsOn returns the pods of a node.

@@ -1,0 +1,333 @@
+"""Nodes handed over from kube-proxy to Cilium, or back, some at a time: each proved before its place is the next one's.
+
+What a node needs next follows from how it is found, never from what was done before: a run that was killed goes on
+where it stopped, and a node that is as wanted already is only proved.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from . import (
+    agents,
+    by_hand,
+    draining,
+    kube_proxy,
+    last_words,
+    node_config,
+    nodes,
+    removal,
+    restoring,
+    routing,
+    waiting,
+)
+from .agents import Agent
+from .api import Api
+from .errors import ProcedureError
+from .nodes import Node
+from .services import ServiceTable
+
+Say = Callable[[str], None]
+
+_RESTARTS = 2
+"""Of one node's agent in one run: one that comes back otherwise than it is wanted isn't restarted for ever."""
+
+_SILENT = 15.0
+"""Seconds for which an agent that is ready otherwise may leave port 10256 unanswered before it is restarted: one that
+found the port taken as it started never serves it (Cilium 1.17 and newer)."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """Where nodes go.
+
+    Attributes:
+        label: of a node that is handed over, see `routing`; "" for none.
+        replaces: whether its agent replaces kube-proxy then.
+        word: for a person, «handed over».
+    """
+
+    label: str
+    replaces: bool
+    word: str
+
+    @property
+    def parks(self) -> bool:
+        return self.label == routing.CILIUM
+
+
+TO_CILIUM = Way(routing.CILIUM, True, "handed over")
+TO_KUBE_PROXY = Way(routing.KUBE_PROXY, False, "handed back")
+
+
+class HandOverError(ProcedureError):
+    """One node isn't as it is wanted.
+
+    Attributes:
+        node: its name; touched: whether anything was changed there.
+    """
+
+    def __init__(self, node: str, reason: str, *, touched: bool = True) -> None:
+        super().__init__(f"{node}: {reason}")
+        self.node = node
+        self.touched = touched
+
+
+@dataclass
+class _Turn:
+    """One node's turn."""
+
+    node: Node
+    since: float
+    stage: int = -1
+    state: str = ""
+    restarts: int = 0
+    restarted: str = ""
+    ready_since: float | None = None
+    proved_at: float | None = None
+
+
+class _Seen(NamedTuple):
+    nodes: Mapping[str, Node]
+    agents: Mapping[str, Agent]
+    kube_proxies: frozenset[str]
+    newest: str
+
+
+@dataclass
+class HandOver:
+    """A window over a queue of nodes.
+
+    Args:
+        namespace: the agents'; size: how many nodes at a time; settle: seconds that a node must stay as wanted.
+        drain: whether each is drained first, and uncordoned when it is as wanted.
+        clean: takes the leftover rules off a node that is proved; None where nothing is to be cleaned.
+    """
+
+    api: Api
+    way: Way
+    namespace: str
+    size: int
+    say: Say
+    patience: float
+    settle: float = 0.0
+    drain: bool = False
+    clean: Callable[[Mapping[str, Agent], Sequence[Node]], object] | None = None
+    total: int = 0
+    done: list[str] = field(default_factory=list)
+    _said: str = ""
+
+    def over(self, queue: Sequence[Node]) -> None:
+        """Hands these over, in this order.
+
+        Raises HandOverError for the first node that isn't as wanted after `patience` seconds without a step forward;
+        those that had their turn beside it have come to their end then, and no other one has begun.
+        """
+        left = list(queue)
+        turns: dict[str, _Turn] = {}
+        failed: ProcedureError | None = None
+        cleaning_: Future[object] | None = None
+        to_clean: dict[str, tuple[Node, Agent]] = {}
+        pauses = waiting.pauses()
+        with ThreadPoolExecutor(1) as beside:
+            while left or turns or to_clean or cleaning_:
+                while left and not failed and len(turns) < self.size:
+                    node = left.pop(0)
+                    try:
+                        self._drained(node)
+                    except HandOverError as error:
+                        failed = error
+                        break
+                    turns[node.name] = _Turn(node, time.monotonic())
+                    pauses = waiting.pauses()
+                if failed:
+                    left = []
+                seen = self._look()
+                for name, agent in self._step(turns, seen).items():
+                    turn = turns.pop(name)
+                    to_clean[name] = (turn.node, agent)
+                for name, turn in list(turns.items()):
+                    if name not in seen.nodes or not seen.nodes[name].ready:
+                        self.say(
+                            f"{name} isn't Ready any more, or has left: the first `pulumi up` after it is back does it"
+                        )
+                        del turns[name]
+                    elif time.monotonic() - turn.since > self.patience:
+                        failed = failed or HandOverError(name, self._why(turn, seen))
+                        del turns[name]
+                if cleaning_ is not None and cleaning_.done():
+                    try:
+                        cleaning_.result()
+                    except ProcedureError as error:
+                        failed = failed or error
+                    cleaning_ = None
+                if to_clean and cleaning_ is None:
+                    batch, to_clean = to_clean, {}
+                    if self.clean:
+                        cleaning_ = beside.submit(
+                            self.clean,
+                            {name: agent for name, (_, agent) in batch.items()},
+                            [its for its, _ in batch.values()],
+                        )
+                    for node, _ in batch.values():
+                        self._end(node)
+                self._tell(turns)
+                if turns or cleaning_:
+                    time.sleep(next(pauses))
+        if failed:
+            raise failed
+
+    def _drained(self, node: Node) -> None:
+        if not self.drain:
+            return
+        try:
+            draining.cordon(self.api, node)
+            draining.evict(self.api, node, patience=self.patience, say=self.say)
+        except ProcedureError as error:
+            draining.uncordon(self.api, node)
+            raise HandOverError(node.name, f"it can't be drained: {error.what}", touched=False) from None
+
+    def _end(self, node: Node) -> None:
+        if self.drain:
+            draining.uncordon(self.api, node)
+        self.done.append(node.name)
+
+    def _look(self) -> _Seen:
+        found = nodes.read(self.api)
+        owner = agents.daemonset(self.api, self.namespace)
+        if owner is None:
+            raise ProcedureError(
+                f"DaemonSet {self.namespace}/{agents.DAEMONSET} is gone. Run again when Cilium is there."
+            )
+        pods = removal.pods(self.api, kube_proxy.find(self.api).daemonset) if self.way.parks else []
+        return _Seen(
+            nodes={node.name: node for node in found.all},
+            agents=agents.find(self.api, self.namespace),
+            kube_proxies=frozenset(pod["spec"].get("nodeName", "") for pod in pods),
+            newest=agents.revision(self.api, self.namespace, owner),
+        )
+
+    def _step(self, turns: Mapping[str, _Turn], seen: _Seen) -> dict[str, Agent]:
+        """Does what each node needs next; returns the agents of those that are as wanted."""
+        to_read = []
+        for name, turn in turns.items():
+            if name in seen.nodes and seen.nodes[name].ready and (agent := self._next(turn, seen)):
+                to_read.append(agent)
+        if not to_read:
+            return {}
+        table = ServiceTable.read(self.api) if self.way.replaces else None
+        proved = {}
+        for name, reading in agents.read(self.api, self.namespace, to_read, answering=True).items():
+            turn, agent = turns[name], seen.agents[name]
+            stage, reason = self._not_proved(turn, agent, reading, table)
+            self._stands(turn, stage, reason)
+            if reason:
+                turn.proved_at = None
+            elif turn.proved_at is None:
+                turn.proved_at = time.monotonic()
+            if turn.proved_at is not None and time.monotonic() - turn.proved_at >= self.settle:
+                proved[name] = agent
+        return proved
+
+    def _next(self, turn: _Turn, seen: _Seen) -> Agent | None:
+        """The node's agent, where all is done and it is to be read."""
+        name = turn.node.name
+        node, agent = seen.nodes[name], seen.agents.get(name)
+        if node.labels.get(routing.LABEL, "") != self.way.label:
+            routing.write(self.api, name, self.way.label)
+            self._stands(turn, 0, "labelled")
+        elif self.way.parks and name in seen.kube_proxies:
+            self._stands(turn, 1, "its kube-proxy hasn't ended")
+        elif agent is None or agent.uid == turn.restarted:
+            self._stands(turn, 3, "its agent restarts")
+        elif not seen.newest:
+            self._stands(turn, 2, "the controller hasn't seen the agents' new template")
+        elif agent.revision != seen.newest:
+            self._stands(turn, 2, f"its agent {agent.pod} runs an older revision")
+            self._restart(turn, agent)
+        elif not agent.ready:
+            turn.ready_since = None
+            self._stands(turn, 4, f"its agent {agent.pod} isn't ready")
+        else:
+            turn.ready_since = turn.ready_since or time.monotonic()
+            return agent
+        turn.proved_at = None
+        return None
+
+    def _not_proved(
+        self, turn: _Turn, agent: Agent, reading: agents.Reading, services: ServiceTable | None
+    ) -> tuple[int, str]:
+        """How far it has come, and why it isn't as wanted, "" where it is."""
+        answer = reading.answer
+        if answer is None:
+            return 5, f"its agent {agent.pod} can't be read: {reading.error}"
+        if answer.replacing != self.way.replaces:
+            reason = f"its agent {agent.pod} says KubeProxyReplacement: {answer.kube_proxy_replacement}"
+            self._restart(turn, agent)
+            return 6, reason
+        if answer.not_ready_endpoints:
+            return 7, f"endpoints of its agent {agent.pod} aren't ready: {', '.join(answer.not_ready_endpoints[:3])}"
+        if reading.health:
+            if self.way.replaces and turn.ready_since and time.monotonic() - turn.ready_since > _SILENT:
+                self._restart(turn, agent)
+            return 8, f"port 10256 isn't answered: {reading.health}"
+        missing = services.missing_in(reading.table) if services and reading.table is not None else []
+        if missing:
+            return 9, f"{len(missing)} addresses of Services aren't in its service table, first {missing[0]}"
+        return 10, ""
+
+    def _restart(self, turn: _Turn, agent: Agent) -> None:
+        if turn.restarts >= _RESTARTS:
+            return
+        turn.restarts, turn.restarted, turn.ready_since, turn.stage = turn.restarts + 1, agent.uid, None, 2
+        self.api.delete(f"/api/v1/namespaces/{self.namespace}/pods/{agent.pod}", uid=agent.uid)
+
+    def _stands(self, turn: _Turn, stage: int, state: str) -> None:
+        turn.state = state
+        if stage > turn.stage:  # one that goes to and fro makes no step forward
+            turn.stage, turn.since = stage, time.monotonic()
+
+    def _why(self, turn: _Turn, seen: _Seen) -> str:
+        agent = seen.agents.get(turn.node.name)
+        words = last_words.of(self.api, self.namespace, agent.pod) if agent and not agent.ready else ""
+        return f"{turn.state}{f': {words}' if words else ''} ({self.patience:.0f} s without a step forward)"
+
+    def _tell(self, turns: Mapping[str, _Turn]) -> None:
+        now = f", now: {', '.join(list(turns)[:5])}{' …' if len(turns) > 5 else ''}" if turns else ""
+        text = f"{self.way.word} {len(self.done)}/{self.total}{now}"
+        if text != self._said:
+            self._said = text
+            self.say(text)
+
+
+def go_back(over: HandOver, node: Node, *, patience: float) -> None:
+    """One node alone goes back to how it was: kube-proxy routes there, then its agent lets go."""
+    way = over.way
+    if over.drain:
+        draining.uncordon(over.api, node)
+    if way.parks:
+        routing.write(over.api, node.name, routing.BOTH)
+        its = [here for here in nodes.read(over.api).ready if here.name == node.name]
+        restoring.wait_until_routing(over.api, its, over.namespace, patience=patience, say=over.say)
+    agent = agents.find(over.api, over.namespace).get(node.name)
+    routing.write(over.api, node.name, "")
+    if agent is not None:
+        # whatever it says: what it has started with was for the other way
+        over.api.delete(f"/api/v1/namespaces/{over.namespace}/pods/{agent.pod}", uid=agent.uid)
+    before = Way("", not way.replaces, "gone back")
+    HandOver(over.api, before, over.namespace, 1, over.say, patience, total=1).over([node])
+
+
+def finish(api: Api, namespace: str) -> None:
+    """Takes away what only such a way needs: the Release says the same by now, or the way was given up."""
+    by_hand.let_go_of(api, f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{agents.DAEMONSET}")
+    labelled = routing.labelled(api)
+    if labelled:
+        for replaces in (True, False):
+            node_config.remove(api, namespace, replaces=replaces)
+    for name in labelled:
+        routing.write(api, name, "")
