@@ -18,7 +18,7 @@
   chaos       runs that are killed or disturbed at drawn instants, and done again
   help        this text
 
-RUNS=50 SEED=7 make chaos: so many runs, drawn from this seed; FROM=23: from this one on.
+RUNS=50 SEED=7 make chaos: so many runs, drawn from this seed; FROM=23: from this one on; STRATEGY=node-by-node: all so.
 NODES=5 make up: more nodes than 3; NODES=3 make up-real: more than 2. PYTHON=python3.12 make up: another interpreter.
 """
 

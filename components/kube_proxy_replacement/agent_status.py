@@ -30,9 +30,10 @@ class AgentStatus(Resource):
     kubeProxyReplacement: pulumi.Output[str]  # noqa: N815 - the names of the stack's outputs
     agents: pulumi.Output[dict[str, int]]
     nodes: pulumi.Output[dict[str, dict[str, Any]]]
+    handOver: pulumi.Output[dict[str, Any]]  # noqa: N815
     kubeProxy: pulumi.Output[dict[str, Any]]  # noqa: N815
     release: pulumi.Output[dict[str, Any]]
 
     def __init__(self, name: str, inputs: pulumi.Inputs, opts: pulumi.ResourceOptions) -> None:
-        empty = dict.fromkeys(("kubeProxyReplacement", "agents", "nodes", "kubeProxy", "release"))
+        empty = dict.fromkeys(("kubeProxyReplacement", "agents", "nodes", "handOver", "kubeProxy", "release"))
         super().__init__(interpreter.guarded(AgentStatusProvider()), name, {**empty, **inputs}, opts)

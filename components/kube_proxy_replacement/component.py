@@ -161,6 +161,12 @@ class KubeProxyReplacement(pulumi.ComponentResource):
 
     `leftoverRules` is a count of lines, −1 where it can't be read; `error` says why an agent can't be.
     """
+    hand_over: pulumi.Output[dict[str, Any]]
+    """How far the nodes are, with either strategy: `done`, `total`, `failed`, `now`.
+
+    `done` of `total` nodes are as the mode wants. `failed`: names of nodes that are Ready and aren't; `now`: of those
+    in the middle of their turn. At the end of a run that went well both are empty; while it goes on, its tree shows it.
+    """
     api_server: pulumi.Output[dict[str, Any]]
     """What the agents were given, and where it was first found: `host`, `port`, `source`."""
     kube_proxy: pulumi.Output[dict[str, Any]]
@@ -269,6 +275,7 @@ class KubeProxyReplacement(pulumi.ComponentResource):
         self.kube_proxy_replacement = proved
         self.agents = status.agents
         self.nodes = status.nodes
+        self.hand_over = status.handOver
         self.api_server = found.apiServer
         self.kube_proxy = status.kubeProxy
         self.release = cilium.apply(
@@ -286,6 +293,7 @@ class KubeProxyReplacement(pulumi.ComponentResource):
             "kubeProxyReplacement": self.kube_proxy_replacement,
             "agents": self.agents,
             "nodes": self.nodes,
+            "handOver": self.hand_over,
             "apiServer": self.api_server,
             "kubeProxy": self.kube_proxy,
             "release": self.release,

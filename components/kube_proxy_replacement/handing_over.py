@@ -144,18 +144,23 @@ def _window(api: Api, its_order: Order, way: hand_over.Way, total: int, say: Say
 
 
 def _turns(over: HandOver, its_order: Order, queue: node_order.Queue) -> None:
+    """Those that an earlier run has begun are proved first: they need no second turn, and count for no pause."""
+    begun = [node for node in (*queue.canaries, *queue.rest) if over.has_begun(node)]
+    canaries = [node for node in queue.canaries if not over.has_begun(node)]
+    rest = [node for node in queue.rest if not over.has_begun(node)]
     try:
-        over.over(queue.canaries)
-        if queue.canaries and queue.rest and not its_order.node_by_node.go_on:
+        over.over(begun)
+        over.over(canaries)
+        if queue.canaries and rest and not its_order.node_by_node.go_on:
             raise ProcedureError(
                 f"Stopped here, as nodeByNode.canaries says: {len(over.done)} of {over.total} nodes are "
                 f"{over.way.word}, each of them proved ({', '.join(over.done[:5])}). kube-proxy routes on the others. "
                 "Look at the canaries, then set nodeByNode.continue: true and run again."
             )
         pause = its_order.node_by_node.pause_after
-        turn = node_order.count(pause, over.total) if pause else len(queue.rest)
-        over.over(queue.rest[:turn])
-        if queue.rest[turn:]:
+        turn = node_order.count(pause, over.total) if pause else len(rest)
+        over.over(rest[:turn])
+        if rest[turn:]:
             raise ProcedureError(
                 f"Stopped here, as nodeByNode.pauseAfter says: {len(over.done)} of {over.total} nodes are "
                 f"{over.way.word}, each of them proved. The next `pulumi up` goes on."
@@ -165,30 +170,39 @@ def _turns(over: HandOver, its_order: Order, queue: node_order.Queue) -> None:
 
 
 def _gone_back(over: HandOver, its_order: Order, error: HandOverError) -> ProcedureError:
-    """What is raised instead; the node has gone back alone by then, or is left for a look."""
-    what = f"{error.node} can't be {over.way.word}: {error.what.removeprefix(f'{error.node}: ')}"
-    if not error.touched:
-        became = "Nothing was changed there."
-    elif its_order.keep:
-        became = f"{error.node} was left as it is, for a look (onFailure: keep)."
-    else:
-        over.say(f"{what}. It goes back alone")
-        node = next((its for its in nodes.read(over.api).all if its.name == error.node), None)
-        try:
-            if node is not None:
-                hand_over.go_back(over, node, patience=its_order.timeout)
-            became = f"{error.node} has gone back alone, and is as it was before."
-        except ProcedureError as again:
-            became = f"It couldn't go back either: {again.what}"
+    """What is raised instead; each node that failed has gone back alone by then, or is left for a look."""
+    failed = (error, *error.beside)
+    each = {
+        its.node: f"{its.node} can't be {over.way.word}: {its.what.removeprefix(f'{its.node}: ')}" for its in failed
+    }
+    became = [_became(over, its_order, its, each[its.node]) for its in failed]
+    what = "; ".join(each.values())
     kept = record.read(over.api)
     if kept is not None:
         at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         record.write(over.api, replace(kept, failed=Failed(at, its_order.mode, what[:_LONGEST], rolled_back=False)))
     return ProcedureError(
         what,
-        f"{became} {len(over.done)} of {over.total} nodes are {over.way.word} and stay so; no other one was begun. "
-        "Mend that node, then run `pulumi up` again: it goes on with those that are left.",
+        f"{' '.join(became)} {len(over.done)} of {over.total} nodes are {over.way.word} and stay so; no other one was "
+        f"begun. Mend {', '.join(each)}, then run `pulumi up` again: it goes on with those that are left.",
     )
+
+
+def _became(over: HandOver, its_order: Order, error: HandOverError, what: str) -> str:
+    """What has become of a node that failed, once it has gone back."""
+    name = error.node
+    if not error.touched:
+        return f"Nothing was changed on {name}."
+    if its_order.keep:
+        return f"{name} was left as it is, for a look (onFailure: keep)."
+    over.say(f"{what}. It goes back alone")
+    node = next((its for its in nodes.read(over.api).all if its.name == name), None)
+    try:
+        if node is not None:
+            hand_over.go_back(over, node, patience=its_order.timeout)
+    except ProcedureError as again:
+        return f"{name} couldn't go back either: {again.what}"
+    return f"{name} has gone back alone, and is as it was before."
 
 
 def _prepare(api: Api, its_order: Order, replaces: bool, say: Say) -> None:

@@ -3,6 +3,7 @@
 kubeProxyReplacement: "True", "False", "Mixed" or "Unknown", over all nodes
 agents: {desired, ready, replacing, switched, unreadable}, ints
 nodes: {NODE: {kubeProxyReplacement, ready, version, devices, features, leftoverRules, error}}
+handOver: {done, total, failed, now}, ints and lists of nodes' names
 kubeProxy: {present, backup}
 release: {name, namespace, version, revision, status}, of an adopted one, of which no Release in the state says it
 """
@@ -15,11 +16,13 @@ from typing import Any
 
 from pulumi.dynamic import CreateResult, UpdateResult
 
-from .cluster import agents, helm_release, identity, kube_proxy, nodes, record
+from .cluster import agents, helm_release, identity, kube_proxy, nodes, record, routing
 from .cluster.agents import Agent, Reading
 from .cluster.api import Api
 from .cluster.errors import ProcedureError
 from .cluster.helm_release import HelmRelease
+from .cluster.nodes import Nodes
+from .cluster.told import Order
 
 _PATIENCE = 60.0
 """Seconds, as in `run`: an API server that restarts must not fail the last resource of a run that is done."""
@@ -51,6 +54,7 @@ def _read(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **({"release": _release(release)} if release else {}),
         **summary([node.name for node in its_nodes.all], its_agents, readings),
+        "handOver": hand_over(its_nodes, readings, replaces=Order.from_json(inputs["order"]).mode == "replace"),
         "kubeProxy": {
             "present": proxy.daemonset is not None,
             "backup": record.LOCATION if kept and kept.had_kube_proxy else "",
@@ -83,6 +87,20 @@ def summary(
             "unreadable": sum(bool(line["error"]) for line in lines.values()),
         },
         "nodes": lines,
+    }
+
+
+def hand_over(its_nodes: Nodes, readings: Mapping[str, Reading], *, replaces: bool) -> dict[str, Any]:
+    """How far the nodes are: `now` are those in the middle of their turn, `failed` others that are Ready and whose
+    agent isn't as the mode wants.
+    """
+    done = {name for name, its in readings.items() if its.answer and its.answer.replacing is replaces}
+    now = [node.name for node in its_nodes.all if routing.LABEL in node.labels]
+    return {
+        "done": len(done),
+        "total": len(its_nodes.all),
+        "failed": [node.name for node in its_nodes.ready if node.name not in done and node.name not in now],
+        "now": now,
     }
 
 

@@ -18,12 +18,12 @@ from contextlib import ExitStack
 from http.client import HTTPException
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from local import clone, lock
 from local.chaos import plan as plans
 from local.chaos.errors import ChaosError
-from local.chaos.plan import STEPS, Plan
+from local.chaos.plan import STEPS, Plan, Strategy
 from local.chaos.progress import Progress, Result
 from local.chaos.world import World
 from local.cluster import ClusterError, EmbeddedCluster, ending
@@ -42,13 +42,14 @@ def main(arguments: list[str]) -> int:
     folder = clone.FOLDER / "chaos"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     name = f"seed-{told.seed}" + (f"-from-{told.first}" if told.first else "")
+    name += f"-{told.strategy}" if told.strategy else ""
     progress = Progress(folder / f"{name}.json", told.seed)
     wanted = range(told.first or 1, (told.first or 1) + told.runs)
     if all(number in progress.results for number in wanted):
         progress.forget()
     try:
         with lock.held("chaos", f"chaos/{name}.lock"):
-            _go(folder / name, told.seed, wanted, progress)
+            _go(folder / name, told.seed, wanted, progress, told.strategy)
     except (ChaosError, ClusterError, ToolchainError, lock.BusyError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -60,16 +61,17 @@ def main(arguments: list[str]) -> int:
 
 def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local.chaos", description="Runs that are cut off, done again.")
-    runs, seed, first = (os.environ.get(name) or None for name in ("RUNS", "SEED", "FROM"))
+    runs, seed, first, strategy = (os.environ.get(name) or None for name in ("RUNS", "SEED", "FROM", "STRATEGY"))
     parser.add_argument("--runs", type=int, default=int(runs or _RUNS), help=f"how many ({_RUNS})")
     parser.add_argument("--seed", type=int, default=int(seed or _SEED), help=f"what draws them ({_SEED})")
     parser.add_argument("--from", type=int, dest="first", default=int(first or 0), help="the first one's number")
+    parser.add_argument("--strategy", choices=get_args(Strategy), default=strategy, help="of all of them (drawn)")
     return parser.parse_args(arguments)
 
 
-def _go(folder: Path, seed: int, wanted: range, progress: Progress) -> None:
+def _go(folder: Path, seed: int, wanted: range, progress: Progress, strategy: Strategy | None) -> None:
     toolchain = ensure(report=_say)
-    todo = [its for its in islice(plans.draw(seed), wanted.stop - 1) if its.number in wanted]
+    todo = [its for its in islice(plans.draw(seed, strategy), wanted.stop - 1) if its.number in wanted]
     todo = [its for its in todo if its.number not in progress.results]
     if len(todo) < len(wanted):
         _say(f"{len(wanted) - len(todo)} of {len(wanted)} runs are done; going on with number {todo[0].number}.")
@@ -79,7 +81,7 @@ def _go(folder: Path, seed: int, wanted: range, progress: Progress) -> None:
             plan = left.popleft()
             result = _one(world, plan)
             progress.note(result)
-            _tell(result, seed)
+            _tell(result, seed, strategy)
             if result.problems:
                 _keep(folder, plan.number)
                 break  # the next one on a new cluster
@@ -107,7 +109,7 @@ def _one(world: World, plan: Plan) -> Result:
     began, changes, unseen = time.monotonic(), world.changes, world.unseen
     fell, what, problems = "", "", []
     try:
-        world.bring(plan.start, owned=plan.owned)
+        world.bring(plan.start, owned=plan.owned, strategy=plan.strategy)
         problems += [f"on the way to the start: {its}" for its in world.broken()]
         began = time.monotonic()
         if plan.halfway:
@@ -143,13 +145,15 @@ def _keep(folder: Path, number: int) -> None:
     shutil.copyfile(folder / "cluster" / "logs" / "audit.log", kept / "audit.log")
 
 
-def _tell(result: Result, seed: int) -> None:
+def _tell(result: Result, seed: int, strategy: Strategy | None) -> None:
     word = "NOT converged" if result.problems else "converged"
     _say(f"[{result.number}] {result.plan}\n    {result.what}; {word}, {result.seconds:.0f} s")
     for problem in result.problems:
         _say("    " + problem.replace("\n", "\n      "))
     if result.problems:
-        _say(f"    again: make chaos RUNS=1 SEED={seed} FROM={result.number} (the instant fell into «{result.fell}»)")
+        more = f" STRATEGY={strategy}" if strategy else ""
+        again = f"make chaos RUNS=1 SEED={seed} FROM={result.number}{more}"
+        _say(f"    again: {again} (the instant fell into «{result.fell}»)")
 
 
 def _summed_up(results: list[Result]) -> int:

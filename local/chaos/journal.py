@@ -18,6 +18,7 @@ _PREFIX: Final = "kube-proxy-replacement-"
 
 USUAL: Final = {
     "up found": 2.5,
+    "up hand-over": 15.0,
     "up daemonset": 3.0,
     "up configmap": 1.0,
     "up cilium": 2.0,
@@ -29,10 +30,11 @@ USUAL: Final = {
     "destroy configmap": 1.2,
     "destroy daemonset": 1.0,
 }
-"""Seconds that each step takes on a machine with two cores and nothing else to do."""
+"""Seconds that each step takes on a machine with two cores and nothing else to do; with three nodes, one by one."""
 
 CHANGES: Final = {
     "up found": 1,
+    "up hand-over": 30,
     "up daemonset": 9,
     "up configmap": 3,
     "up cilium": 30,

@@ -18,6 +18,8 @@ from local.cluster.api import Api, Object
 _SYSTEM: Final = "/api/v1/namespaces/kube-system"
 _PROXY: Final = "kube-system/kube-proxy"
 _LEASE: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-proxy-replacement"
+_AGENTS: Final = "/apis/apps/v1/namespaces/kube-system/daemonsets/cilium"
+_NODE_CONFIGS: Final = "/apis/cilium.io/v2/namespaces/kube-system/ciliumnodeconfigs"
 _SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.5
 _EXEC_SECONDS: Final = 20.0
@@ -109,6 +111,8 @@ class Looker:
 
     def _passes(self, where: Where, key: str, item: Object) -> bool:
         """Whether an object isn't looked at: Cilium's own, but where it is to be as its owner had it."""
+        if _is_api(key):
+            return True
         if where != "fresh":
             return _is_ciliums(key, item)
         helms = (item["metadata"].get("labels") or {}).get("owner") == "helm"
@@ -140,6 +144,11 @@ class Looker:
             yield f"the lock is there: {lease['spec'].get('holderIdentity') or 'given up'}"
         for pod in self._api.get(f"{_SYSTEM}/pods?labelSelector=kube-proxy-replacement%2Ftask")["items"]:
             yield f"pod {pod['metadata']['name']} is left over"
+        for config in (self._api.find(_NODE_CONFIGS) or {}).get("items") or []:
+            yield f"CiliumNodeConfig {config['metadata']['name']} is left over"
+        daemonset = self._api.find(_AGENTS)
+        if daemonset and (held := daemonset["spec"]["updateStrategy"]["type"]) != "RollingUpdate":
+            yield f"the agents' update strategy is {held}"
 
     def _kernels(self, where: Where) -> list[str]:
         """On every node, kube-proxy's rules are there or gone, and the agent says whether it replaces it."""
@@ -195,6 +204,12 @@ def _content(kind: str, item: Object) -> Object:
     metadata["annotations"] = {name: value for name, value in annotations.items() if name not in _COUNTERS}
     left_out = ("metadata", "status") if f"{kind} " in _STATUS_MOVES else ("metadata",)
     return {name: value for name, value in item.items() if name not in left_out} | {"metadata": metadata}
+
+
+def _is_api(key: str) -> bool:
+    """Of Cilium's CustomResourceDefinitions: its operator makes them, and no uninstall takes them away."""
+    kind, _, name = key.partition(" ")
+    return kind.partition(".")[0] in ("CustomResourceDefinition", "APIService") and name.endswith(".cilium.io")
 
 
 def _is_ciliums(key: str, item: Object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, Literal
 
@@ -11,8 +11,9 @@ Where = Literal["fresh", "coexist", "replace"]
 """A cluster as it was before this program came; Cilium beside kube-proxy; Cilium instead of it."""
 Command = Literal["coexist", "replace", "destroy"]
 """`pulumi up` to one of the modes, or `pulumi destroy`."""
+Strategy = Literal["all-at-once", "node-by-node"]
 
-UP: Final = ("found", "daemonset", "configmap", "cilium", "way-back", "agents", "status")
+UP: Final = ("found", "hand-over", "daemonset", "configmap", "cilium", "way-back", "agents", "status")
 DESTROY: Final = ("way-back", "cilium", "configmap", "daemonset")
 STEPS: Final = tuple(f"up {step}" for step in UP) + tuple(f"destroy {step}" for step in DESTROY)
 """Every step that an instant can fall into, as `up cilium`."""
@@ -37,6 +38,7 @@ _HALFWAY: Final = 0.25
 _OWNED: Final = 1 / 3
 _STAY: Final = 0.8
 _BY_REQUEST: Final = 0.5
+_BY_NODE: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Plan:
 
     number: int
     owned: bool
+    strategy: Strategy
     start: Where
     halfway: Halfway | None
     command: Command
@@ -90,16 +93,21 @@ class Plan:
         return "fresh" if self.command == "destroy" else self.command
 
     def __str__(self) -> str:
-        """`replace, adopted (after destroy, killed in «destroy cilium») → coexist, «up agents» at …: kill one`."""
+        """`replace, adopted (after destroy, killed in «…») → coexist, all-at-once, «up agents» at …: kill one`."""
         its, before = self.instant, ", adopted" if self.owned else ""
         if self.halfway:
             before += f" (after {self.halfway.command}, killed in «{self.halfway.instant.step}»)"
         way = "of its requests" if its.by == "request" else "of its time"
-        return f"{self.start}{before} → {self.command}, «{its.step}» at {its.fraction:.0%} {way}: {self.kind}"
+        what = f"{self.command}, {self.strategy}"
+        return f"{self.start}{before} → {what}, «{its.step}» at {its.fraction:.0%} {way}: {self.kind}"
 
 
-def draw(seed: int) -> Iterator[Plan]:
-    """Run after run, from number 1 on. Each step comes once in as many runs as there are steps."""
+def draw(seed: int, strategy: Strategy | None = None) -> Iterator[Plan]:
+    """Run after run, from number 1 on. Each step comes once in as many runs as there are steps.
+
+    Args:
+        strategy: of all of them; None where that is drawn too.
+    """
     where: Where = "fresh"
     owned = False
     number = 0
@@ -109,7 +117,7 @@ def draw(seed: int) -> Iterator[Plan]:
             Random(f"{seed}/{number}"), number, where, owned, _dealt(seed, number, STEPS), _dealt(seed, number, KINDS)
         )
         where, owned = plan.end, plan.owned
-        yield plan
+        yield replace(plan, strategy=strategy or plan.strategy)
 
 
 def _dealt(seed: int, number: int, cards: tuple[str, ...]) -> str:
@@ -126,10 +134,14 @@ def _drawn(random: Random, number: int, where: Where, owned: bool, step: str, ki
     halfway = random.random() < _HALFWAY
     if verb == "destroy" and start == "fresh" and not halfway:
         start = random.choice(("coexist", "replace"))
+    if name == "hand-over" and start == "fresh":
+        start = random.choice(("coexist", "replace"))  # without agents there is nothing to hand over
     earlier = _halfway(random, start, verb, name) if halfway else None
+    by_node = random.random() < _BY_NODE or name == "hand-over"
     return Plan(
         number=number,
         owned=random.random() < _OWNED if start == "fresh" else owned,
+        strategy="node-by-node" if by_node else "all-at-once",
         start=start,
         halfway=earlier,
         command="destroy" if verb == "destroy" else _up(random, start, earlier),

@@ -4,7 +4,8 @@
 - While it is gone, each node is routed: by the rules that it has left there, until somebody cleans them; after that by
   the node's agent, with a `cilium-config` and a DaemonSet that have it replace kube-proxy.
 - A node is cleaned only when its agent is ready and set to replace.
-- Cilium is set to let go, or taken away, only when kube-proxy runs on every node.
+- Cilium is set to let go, or taken away, only when kube-proxy runs on every node; on one node alone, by its label, only
+  when kube-proxy runs there.
 - It is taken away only when every agent has started anew since it was set to let go: one that replaces kube-proxy
   leaves its programs in the kernel.
 """
@@ -24,6 +25,9 @@ _PROXY = "kube-proxy"
 _CONFIG = "cilium-config"
 _REPLACES = "kube-proxy-replacement"
 _TASK = "kube-proxy-replacement/task"
+_ROUTING = "kube-proxy-replacement/routing"
+_TOLD = {"cilium": True, "both": True, "kube-proxy": False}
+"""What a node's label says to an agent that starts there, by a CiliumNodeConfig; without it cilium-config says it."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Promises:
     agents: bool = False
     cleaned: set[str] = field(default_factory=set)
     pods: dict[str, _Pod] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
 
     def follow(self, events: Iterable[Event]) -> list[str]:
@@ -84,6 +89,8 @@ class Promises:
                 self._daemonset(event)
             elif event.kind == "ConfigMap":
                 self._configmap(event)
+            elif event.kind == "Node":
+                self._node(event)
             else:
                 self._pod(event)
             self._standing(event)
@@ -96,12 +103,29 @@ class Promises:
             self.broken.append(line)
 
     def _standing(self, event: Event) -> None:
-        if self.daemonset:
-            return
-        if not self.backup:
+        if not self.daemonset and not self.backup:
             self._say(event, "kube-proxy's DaemonSet is gone, and there is no complete backup of it")
-        if self.cleaned and not (self.replaces and self.agents):
-            self._say(event, f"kube-proxy and its rules are gone from {_some(self.cleaned)}, and Cilium won't route")
+        dark = {node for node in self.cleaned if not (self._told(node) and self.agents)}
+        if dark:
+            self._say(event, f"kube-proxy and its rules are gone from {_some(dark)}, and Cilium won't route")
+
+    def _told(self, node: str) -> bool:
+        """Whether an agent that starts there now is told to replace kube-proxy."""
+        return _TOLD.get(self.labels.get(node, ""), self.replaces)
+
+    def _running(self) -> set[str]:
+        """The nodes that kube-proxy runs on."""
+        return {pod.node for pod in self.pods.values() if pod.app == _PROXY and pod.ready}
+
+    def _node(self, event: Event) -> None:
+        name = event.name
+        before = self._told(name)
+        self.labels[name] = (((event.thing or {}).get("metadata") or {}).get("labels") or {}).get(_ROUTING, "")
+        lets_go = (
+            before and not self._told(name) and any(its.replaces and its.node == name for its in self.pods.values())
+        )
+        if lets_go and event.thing is not None and name not in self._running():
+            self._say(event, f"{name} is set to let kube-proxy route, and that doesn't run there")
 
     def _daemonset(self, event: Event) -> None:
         if event.name == _PROXY:
@@ -129,8 +153,7 @@ class Promises:
             self._say(event, f"{what} while the agents on {_some(left)} replace kube-proxy")
 
     def _letting_go(self, event: Event, what: str) -> None:
-        running = {pod.node for pod in self.pods.values() if pod.app == _PROXY and pod.ready}
-        without = self.nodes - running
+        without = self.nodes - self._running()
         if not self.daemonset or without:
             self._say(event, f"{what}, and kube-proxy doesn't run on {_some(without or self.nodes)}")
 
@@ -142,13 +165,14 @@ class Promises:
         if now.app == _PROXY and now.ready:
             self.cleaned.discard(now.node)
         if now.app == "cilium":
-            now.told = before.told if before else self.replaces
-            now.replaces = (before is not None and before.replaces) or (now.ready and (now.told or self.replaces))
+            starts = before is None or not before.ready
+            now.told = (before is not None and before.told) or (starts and self._told(now.node))
+            now.replaces = (before is not None and before.replaces) or (now.ready and now.told)
         if now.task != "clean":
             return
         if before is None and now.node not in self.struck:
             ready = any(pod.app == "cilium" and pod.ready and pod.node == now.node for pod in self.pods.values())
-            if not (ready and self.replaces):
+            if not (ready and self._told(now.node)):
                 self._say(event, f"{now.node} is cleaned while its agent isn't ready to replace kube-proxy")
         if now.phase == "Succeeded":
             self.cleaned.add(now.node)

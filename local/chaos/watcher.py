@@ -21,6 +21,7 @@ COLLECTIONS: Final = {
     "DaemonSet": "/apis/apps/v1/namespaces/kube-system/daemonsets",
     "ConfigMap": "/api/v1/namespaces/kube-system/configmaps",
     "Pod": "/api/v1/namespaces/kube-system/pods",
+    "Node": "/api/v1/nodes",
 }
 _SECONDS_TO_CATCH_UP: Final = 30.0
 _POLL_SECONDS: Final = 0.1

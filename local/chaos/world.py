@@ -13,7 +13,7 @@ from local.chaos.disturbance import Disturbance, Quiet
 from local.chaos.engine import Done, Running, Stack
 from local.chaos.errors import ChaosError
 from local.chaos.owner import Owner
-from local.chaos.plan import Command, Instant, Plan, Where
+from local.chaos.plan import Command, Instant, Plan, Strategy, Where
 from local.chaos.promises import KubeProxy, Promises
 from local.chaos.proxy import Proxy, Request, Verdict
 from local.chaos.watcher import Watcher
@@ -56,8 +56,7 @@ class World:
         self._folder = folder
         self._leftovers: list[Running] = []
         self._stack = Stack(folder / "first", toolchain, _kubeconfig(cluster, self._proxy.port)).create()
-        settings = {"chart": str(toolchain.cilium_chart), "strategy": "all-at-once"}
-        self._stack.configure(**settings, timeoutSeconds=_TIMEOUT_SECONDS)
+        self._stack.configure(chart=str(toolchain.cilium_chart), timeoutSeconds=_TIMEOUT_SECONDS)
 
     def end(self) -> None:
         """The cluster goes on."""
@@ -76,8 +75,9 @@ class World:
 
     # What is done
 
-    def bring(self, where: Where, *, owned: bool) -> None:
-        """The cluster to a start, undisturbed."""
+    def bring(self, where: Where, *, owned: bool, strategy: Strategy) -> None:
+        """The cluster to a start, undisturbed; from there on by this strategy."""
+        self._stack.configure(strategy=strategy)
         if owned != self._owned:
             self._bring("fresh")
             if owned:

@@ -36,7 +36,10 @@ OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_
 PROGRAM = """
     import pulumi
 
-    OUTPUTS = ("mode", "kubeProxyReplacement", "agents", "nodes", "apiServer", "kubeProxy", "release", "cluster")
+    OUTPUTS = (
+        *("mode", "kubeProxyReplacement", "agents", "nodes", "handOver"),
+        *("apiServer", "kubeProxy", "release", "cluster"),
+    )
 
     class Remote(pulumi.ComponentResource):
         def __init__(self, name, settings, opts):

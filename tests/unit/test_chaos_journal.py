@@ -63,8 +63,8 @@ def test_an_up_begins_with_its_look(up: Engine) -> None:
 
 def test_a_step_of_an_up_begins_where_the_one_before_it_has_ended(up: Engine) -> None:
     up.ends("found")
-    assert up.journal.step == "up daemonset"
-    assert up.ends("daemonset").ends("configmap").journal.step == "up cilium"
+    assert up.journal.step == "up hand-over"
+    assert up.ends("hand-over").ends("daemonset").ends("configmap").journal.step == "up cilium"
 
 
 def test_a_step_of_destroy_begins_with_its_own_first_event(destroy: Engine) -> None:

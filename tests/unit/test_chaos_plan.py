@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice, pairwise
 
 import pytest
@@ -46,6 +47,21 @@ def test_each_step_is_one_of_the_command_that_is_run(seed: int) -> None:
 def test_each_run_has_something_to_do(seed: int) -> None:
     for plan in drawn(seed):
         assert plan.end != plan.start or plan.halfway, plan
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_both_strategies_are_drawn_and_nodes_are_handed_over_where_agents_are(seed: int) -> None:
+    plans = drawn(seed)
+    assert min(Counter(plan.strategy for plan in plans).values()) >= 15
+    for plan in plans:
+        if plan.instant.step == "up hand-over":
+            assert (plan.strategy, plan.start != "fresh") == ("node-by-node", True), plan
+
+
+def test_a_strategy_of_all_of_them_changes_nothing_else() -> None:
+    plans = list(islice(draw(8, "node-by-node"), 30))
+    assert {plan.strategy for plan in plans} == {"node-by-node"}
+    assert plans == [replace(plan, strategy="node-by-node") for plan in drawn(8, 30)]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -40,6 +40,16 @@ class Story:
         data = {"daemonset.json": json.dumps(daemonset), "configmap.json": json.dumps(configmap)}
         return self.happens("ConfigMap", "kube-proxy-replacement", {"data": data})
 
+    def labelled(self, node: str, value: str) -> Story:
+        labels = {"kube-proxy-replacement/routing": value} if value else {}
+        return self.happens("Node", node, {"metadata": {"name": node, "labels": labels}})
+
+    def handed_over(self, node: str) -> Story:
+        """One node alone, in order."""
+        self.labelled(node, "cilium").happens("Pod", f"kube-proxy-{node}", None)
+        self.happens("Pod", f"cilium-{node}", None).pod("cilium", node, ready=False).pod("cilium", node)
+        return self.cleaned(node)
+
     def proxy_gone(self) -> Story:
         self.happens("DaemonSet", "kube-proxy", None)
         for node in NODES:
@@ -92,6 +102,42 @@ def test_the_way_there_and_back_breaks_nothing(story: Story) -> None:
     story.happens("ConfigMap", "cilium-config", None).happens("DaemonSet", "cilium", None)
     story.happens("ConfigMap", "kube-proxy-replacement", None)
     assert story.broken == []
+
+
+def test_node_by_node_there_and_back_breaks_nothing(story: Story) -> None:
+    story.backed_up().cilium("false")
+    for node in NODES:
+        story.pod("cilium", node)
+    for node in NODES:
+        story.handed_over(node)
+    story.proxy_gone().cilium("true")
+    for node in NODES:
+        story.labelled(node, "")
+    story.proxy_back()
+    for node in NODES:
+        story.labelled(node, "kube-proxy").happens("Pod", f"cilium-{node}", None).pod("cilium", node)
+    story.cilium("false")
+    for node in NODES:
+        story.labelled(node, "")
+    story.happens("ConfigMap", "cilium-config", None).happens("DaemonSet", "cilium", None)
+    assert story.broken == []
+
+
+def test_a_node_that_goes_back_before_kube_proxy_runs_there(story: Story) -> None:
+    story.backed_up().cilium("false").handed_over("node-1").labelled("node-1", "")
+    assert story.broken[0].endswith("node-1 is set to let kube-proxy route, and that doesn't run there")
+    assert "kube-proxy and its rules are gone from node-1, and Cilium won't route" in story.broken[1]
+
+
+def test_a_node_whose_agent_has_not_started_anew_may_go_back_at_once(story: Story) -> None:
+    story.backed_up().cilium("false").pod("cilium", "node-1").labelled("node-1", "cilium")
+    story.pod("cilium", "node-1").happens("Pod", "kube-proxy-node-1", None).labelled("node-1", "")
+    assert story.broken == []
+
+
+def test_a_node_that_is_cleaned_without_the_label_while_others_have_it(story: Story) -> None:
+    story.backed_up().cilium("false").handed_over("node-1").pod("cilium", "node-2").cleaned("node-2")
+    assert story.broken[0].endswith("node-2 is cleaned while its agent isn't ready to replace kube-proxy")
 
 
 def test_kube_proxy_removed_before_it_is_backed_up(story: Story) -> None:

@@ -36,7 +36,14 @@ ADOPTED = {
 }
 OWNERS = {"cluster": {"id": 9007199254740993, "name": None}, "tolerations": []}
 RELEASE = {"name": "cilium", "namespace": "kube-system", "version": "1.18.6", "revision": 1, "status": "deployed"}
-STATUS = {"kubeProxyReplacement": "True", "agents": {}, "nodes": {}, "kubeProxy": {}, "release": RELEASE}
+STATUS = {
+    "kubeProxyReplacement": "True",
+    "agents": {},
+    "nodes": {},
+    "handOver": {},
+    "kubeProxy": {},
+    "release": RELEASE,
+}
 
 
 COMMANDS = ("kpr-hand-over", "kpr-daemonset", "kpr-configmap", "kpr-way-back", "kpr-agents")

@@ -168,6 +168,20 @@ class TestWindow:
         over(api, settle=30.0).over(read_nodes(api).ready)
         assert clock.passed >= 60
 
+    def test_which_may_be_longer_than_it_may_go_without_a_step_forward(self) -> None:
+        api = World("a")
+        its = over(api, settle=90.0, patience=60.0)
+        its.over(read_nodes(api).ready)
+        assert its.done == ["a"]
+
+    def test_of_several_that_fail_at_a_time_each_is_named(self) -> None:
+        api = World("a", "b", "c")
+        api.broken = {"a", "b"}
+        with pytest.raises(HandOverError) as raised:
+            over(api, size=2).over(read_nodes(api).ready)
+        assert [raised.value.node, *(its.node for its in raised.value.beside)] == ["a", "b"]
+        assert "c" not in labels(api)
+
     def test_one_that_is_gone_is_not_awaited(self) -> None:
         api = World("a", "b")
         api.broken = {"a"}

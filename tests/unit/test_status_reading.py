@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kube_proxy_replacement import status_reading
-from kube_proxy_replacement.cluster import record
+from kube_proxy_replacement.cluster import record, routing
 from kube_proxy_replacement.cluster.errors import ProcedureError, UnreachableError
 from kube_proxy_replacement.cluster.exec import ExecResult
+from kube_proxy_replacement.cluster.told import Order
 
 from .fakes import FakeApi, agent_answers, agent_pod, kubeadm_objects, namespace, node, sample
 
-INPUTS = {"cluster": "uid-a", "namespace": "kube-system", "mode": "replace", "mark": "m", "revision": "3"}
+ORDER = Order("uid-a", "replace", "kube-system", "cilium", "192.0.2.1", 6443, "", 600)
+INPUTS = {"cluster": "uid-a", "namespace": "kube-system", "order": ORDER.to_json(), "mark": "m", "revision": "3"}
 LEFTOVER = "cilium-1.20.2-iptables-save-stale.txt"
 LEFTOVER_LINES = 93  # as test_rules counts them on that real node
 
@@ -103,6 +106,21 @@ class TestWhatAllSay:
 
         three.api.on_exec = answer
         assert three.read()["kubeProxyReplacement"] in ("True", "False", "Mixed", "Unknown")
+
+
+class TestHowFarTheNodesAre:
+    def test_all_of_them(self, three: Agents) -> None:
+        assert three.read()["handOver"] == {"done": 3, "total": 3, "failed": [], "now": []}
+
+    def test_in_the_other_mode_it_is_the_others(self, three: Agents) -> None:
+        three.says = {"n2": "kube-proxy"}
+        order = replace(ORDER, mode="coexist").to_json()
+        assert three.read(order=order)["handOver"] == {"done": 1, "total": 3, "failed": ["n1", "n3"], "now": []}
+
+    def test_one_in_its_turn_has_not_failed_nor_has_one_that_is_not_ready(self, three: Agents) -> None:
+        three.says = {"n2": "kube-proxy", "n3": "kube-proxy"}
+        three.api.put(node("n2", labels={routing.LABEL: routing.CILIUM}), node("n3", ready=False))
+        assert three.read()["handOver"] == {"done": 1, "total": 3, "failed": [], "now": ["n2"]}
 
 
 class TestANodesLine:

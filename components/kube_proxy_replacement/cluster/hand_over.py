@@ -69,12 +69,14 @@ class HandOverError(ProcedureError):
 
     Attributes:
         node: its name; touched: whether anything was changed there.
+        beside: those of the same window that aren't as wanted either.
     """
 
     def __init__(self, node: str, reason: str, *, touched: bool = True) -> None:
         super().__init__(f"{node}: {reason}")
         self.node = node
         self.touched = touched
+        self.beside: tuple[HandOverError, ...] = ()
 
 
 @dataclass
@@ -129,22 +131,23 @@ class HandOver:
         """
         left = list(queue)
         turns: dict[str, _Turn] = {}
-        failed: ProcedureError | None = None
+        failed: list[HandOverError] = []
+        unclean: ProcedureError | None = None
         cleaning_: Future[object] | None = None
         to_clean: dict[str, tuple[Node, Agent]] = {}
         pauses = waiting.pauses()
         with ThreadPoolExecutor(1) as beside:
             while left or turns or to_clean or cleaning_:
-                while left and not failed and len(turns) < self.size:
+                while left and not (failed or unclean) and len(turns) < self.size:
                     node = left.pop(0)
                     try:
                         self._drained(node)
                     except HandOverError as error:
-                        failed = error
+                        failed.append(error)
                         break
                     turns[node.name] = _Turn(node, time.monotonic())
                     pauses = waiting.pauses()
-                if failed:
+                if failed or unclean:
                     left = []
                 seen = self._look()
                 for name, agent in self._step(turns, seen).items():
@@ -156,14 +159,14 @@ class HandOver:
                             f"{name} isn't Ready any more, or has left: the first `pulumi up` after it is back does it"
                         )
                         del turns[name]
-                    elif time.monotonic() - turn.since > self.patience:
-                        failed = failed or HandOverError(name, self._why(turn, seen))
+                    elif turn.proved_at is None and time.monotonic() - turn.since > self.patience:
+                        failed.append(HandOverError(name, self._why(turn, seen)))
                         del turns[name]
                 if cleaning_ is not None and cleaning_.done():
                     try:
                         cleaning_.result()
                     except ProcedureError as error:
-                        failed = failed or error
+                        unclean = error
                     cleaning_ = None
                 if to_clean and cleaning_ is None:
                     batch, to_clean = to_clean, {}
@@ -179,10 +182,13 @@ class HandOver:
                 if turns or cleaning_:
                     time.sleep(next(pauses))
         if failed:
-            raise failed
+            failed[0].beside = tuple(failed[1:])
+            raise failed[0]
+        if unclean:
+            raise unclean
 
     def _drained(self, node: Node) -> None:
-        if not self.drain:
+        if not self.drain or self.has_begun(node):
             return
         try:
             draining.cordon(self.api, node)
@@ -190,6 +196,10 @@ class HandOver:
         except ProcedureError as error:
             draining.uncordon(self.api, node)
             raise HandOverError(node.name, f"it can't be drained: {error.what}", touched=False) from None
+
+    def has_begun(self, node: Node) -> bool:
+        """Whether its turn has come in this run or in one before: it was drained by then, where that is wanted."""
+        return bool(self.way.label) and node.labels.get(routing.LABEL, "") == self.way.label
 
     def _end(self, node: Node) -> None:
         if self.drain:
