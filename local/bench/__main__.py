@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from local.bench import imports, status, ups
+from local.bench import imports, nodes, status, ups
 from local.bench.engine import Run
 from local.bench.errors import BenchError
 from local.bench.figures import Ratio
@@ -49,8 +49,8 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local.bench", description="How fast the program is.")
     parser.add_argument("--rounds", type=int, default=3, help="how often each thing is measured (3)")
     parser.add_argument("--nodes", type=int, default=3, help="nodes of the cluster for `pulumi up` (3)")
-    parser.add_argument("--agents", type=int, default=100, help="nodes of the cluster for the agents' status (100)")
-    parser.add_argument("--only", choices=("up", "status"), help="one of the two parts")
+    parser.add_argument("--agents", type=int, default=100, help="nodes of the other two clusters (100)")
+    parser.add_argument("--only", choices=("up", "status", "nodes"), help="one of the three parts")
     parser.add_argument("--where", action="store_true", help="say where the time goes also where every bound held")
     return parser.parse_args(arguments)
 
@@ -58,18 +58,24 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
 def _measured(folder: Path, told: argparse.Namespace) -> list[Ratio]:
     toolchain = ensure(report=_say)
     ratios: list[Ratio] = []
-    if told.only != "status":
+    if told.only in (None, "up"):
         found = ups.measure(_made(folder / "up"), toolchain, told.nodes, told.rounds, _say)
         _show([*found.series, *found.ratios])
         ratios += found.ratios
         if told.where or not all(its.held for its in found.ratios):
             _where(found.runs, told.rounds)
-    if told.only != "up":
+    if told.only in (None, "status"):
         read = status.measure(_made(folder / "status"), toolchain, told.agents, told.rounds, _say)
         _show([*read.series, *read.ratios])
         ratios += read.ratios
         if told.where or not all(its.held for its in read.ratios):
             _show(read.where)
+    if told.only in (None, "nodes"):
+        went = nodes.measure(_made(folder / "nodes"), toolchain, told.agents, _say)
+        _show([*went.series, *went.ratios])
+        ratios += went.ratios
+        if told.where or not all(its.held for its in went.ratios):
+            _where(went.runs, told.rounds)
     return ratios
 
 

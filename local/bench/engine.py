@@ -59,7 +59,7 @@ class Stack:
         self._said("stack", "init", _NAME)
 
     def configure(self, settings: dict[str, str]) -> None:
-        self._said("config", "set-all", *(f"--plaintext={name}={value}" for name, value in settings.items()))
+        self._said("config", "set-all", "--path", *(f"--plaintext={name}={value}" for name, value in settings.items()))
 
     def preview(self) -> list[dict[str, Any]]:
         """The steps that a preview plans."""

@@ -1,4 +1,4 @@
-"""``python -m local.real.bench``: this program beside the manual way, on real nodes, in one run.
+"""``python -m local.real.bench``: this program, by either strategy, beside the manual way, on real nodes, in one run.
 
 Each way begins on the same ground, made anew: Cilium beside kube-proxy, pods on Cilium's network, somebody else's rules
 on every node. The full traffic goes through it all. Everything that was seen is in .local/real/ways/TIME. The last line
@@ -21,7 +21,7 @@ from typing import Final
 
 from local import clone, up
 from local.cluster import ClusterError
-from local.real import agents, foreign, manual, table, workload
+from local.real import agents, foreign, manual, table, turns, workload
 from local.real.cluster import PARTS, RealCluster
 from local.real.engine import RealEngine
 from local.real.figures import BACK, THERE, Figures
@@ -32,8 +32,13 @@ from local.real.way import CALM, Held, Way
 from local.toolchain import Toolchain, ToolchainError, ensure, versions
 
 _MODES: Final = {THERE: "True", BACK: "False"}
-# A way takes four minutes; senders end by themselves after this.
+# A way takes two minutes; senders end by themselves after this.
 _SECONDS: Final = 900.0
+
+_BY_NODE: Final = "node-by-node"
+_OURS: Final = (_BY_NODE, "all-at-once")
+"""This program's ways, by the setting `strategy`."""
+_MANUAL: Final = "manual way"
 
 Legs = dict[str, Figures]
 
@@ -41,7 +46,7 @@ Legs = dict[str, Figures]
 def main(arguments: Sequence[str]) -> int:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m local.real.bench", description=__doc__)
-    parser.add_argument("--only", choices=("program", "manual"), help="one of the two ways")
+    parser.add_argument("--only", choices=(*_OURS, "manual"), help="one of the three ways")
     told = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # senders are ended then, too
     folder = clone.REAL / "ways" / time.strftime("%Y%m%d-%H%M%S")
@@ -49,16 +54,20 @@ def main(arguments: Sequence[str]) -> int:
         toolchain = ensure(PARTS, _say)
         cluster = RealCluster(clone.REAL, toolchain, up.nodes(2, at_most=100))
         began = time.monotonic()
-        found: dict[str, Legs] = {"program": {}, "manual": {}}
-        faults: list[str] = []
-        if told.only != "manual":
-            found["program"], faults = _program(cluster, toolchain, folder / "program")
-        if told.only != "program":
-            found["manual"] = _manual(cluster, toolchain, toolchain.helm, folder / "manual")
-        verdict = table.verdict(found["program"], found["manual"], faults)
+        ours = [way for way in _OURS if told.only in (None, way)]
+        found: dict[str, Legs] = {}
+        faults: dict[str, list[str]] = {}
+        for way in ours:
+            found[way], faults[way] = _program(cluster, toolchain, folder / way, way)
+        if told.only in (None, "manual"):
+            found[_MANUAL] = _manual(cluster, toolchain, toolchain.helm, folder / "manual")
+        its_manual = found.get(_MANUAL, {})
+        verdict = table.together(
+            {way: table.verdict(found[way], its_manual, faults[way], one_by_one=way == _BY_NODE) for way in ours}
+        )
         lines = [
             "",
-            table.text(found["program"], found["manual"]),
+            table.text(found),
             "",
             *(f"explained: {line}" for line in verdict.explained),
             *(f"not explained: {line}" for line in verdict.unexplained),
@@ -78,12 +87,12 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if verdict.broken else 0
 
 
-def _program(cluster: RealCluster, toolchain: Toolchain, folder: Path) -> tuple[Legs, list[str]]:
-    """By `pulumi up`; the figures, and the steps that didn't end as they must."""
+def _program(cluster: RealCluster, toolchain: Toolchain, folder: Path, strategy: str) -> tuple[Legs, list[str]]:
+    """By `pulumi up` with this strategy; the figures, and the steps that didn't end as they must."""
     _anew(cluster)
     way = Way(cluster, folder, _say)
     engine = RealEngine(cluster, toolchain, folder)
-    engine.prepare()
+    engine.prepare(strategy)
     program = Program(way, engine)
     legs: Legs = {}
     if not program.up("coexist").code:
@@ -136,29 +145,37 @@ def _sending(way: Way) -> Iterator[Callable[[], Legs]]:
     """The full traffic, and a watch on the agents; what it gives reads the figures of the legs taken so far."""
     traffic = Traffic(way.cluster, way.folder / "traffic", _SECONDS)
     watch = agents.Watch(way.cluster.nodes, way.folder / "agents.txt")
+    labels = turns.Watch(way.cluster, way.folder / "turns.txt")
     watch.start()
+    labels.start()
     try:
         _say("traffic …")
         traffic.start("host", "pod")
         way.calm()
-        yield lambda: {leg: _figures(way, leg, traffic, watch) for leg in _MODES if way.of(leg)}
+        yield lambda: {leg: _figures(way, leg, traffic, watch, labels) for leg in _MODES if way.of(leg)}
         _record(way, traffic)
     finally:
         traffic.stop()
+        labels.stop()
         watch.stop()
 
 
-def _figures(way: Way, leg: str, traffic: Traffic, watch: agents.Watch) -> Figures:
+def _figures(way: Way, leg: str, traffic: Traffic, watch: agents.Watch, labels: turns.Watch) -> Figures:
     steps = way.of(leg)
     start, end = steps[0].start, steps[-1].end
     held, before = steps[-1].held, way.before(leg).held
+    settled = agents.settled(watch.changes(), _MODES[leg], start, end)
     return Figures(
         start=start,
         seconds=max(step.end for step in steps if step.name != CALM) - start,
-        settled=agents.settled(watch.changes(), _MODES[leg], start, end),
+        settled=settled,
         outcomes=traffic.outcomes(start, end, leg),
         rules={node: len(its.rules) for node, its in held.items()},
         lost={node: _changed(before[node], its) for node, its in held.items()},
+        turns={
+            node: turns.Turn(instant, start + (settled.get(node) or 0.0))
+            for node, instant in labels.labelled(start, end).items()
+        },
     )
 
 

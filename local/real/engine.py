@@ -34,7 +34,7 @@ class RealEngine:
         self._folder = folder
         self.project = folder / "project"
 
-    def prepare(self) -> None:
+    def prepare(self, strategy: str = "all-at-once") -> None:
         """A project with the repository's own program in it, and an empty stack."""
         self.project.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self.project / "stacks").mkdir(exist_ok=True)
@@ -49,7 +49,7 @@ class RealEngine:
         settings = {
             "chart": str(self._toolchain.cilium_chart),
             "hubble": False,
-            "strategy": "all-at-once",
+            "strategy": strategy,
             "values": VALUES,
         }
         own = {f"kube-proxy-replacement:{name}": value for name, value in settings.items()}

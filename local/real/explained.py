@@ -9,8 +9,8 @@ from typing import Final
 from local.real.figures import MOVING, Figures
 from local.real.traffic import Failure
 
-# A request that was sent before the last agent had switched may fail this much later.
-_TIMEOUT: Final = 3.5
+TIMEOUT: Final = 3.5
+"""Seconds: a request that was sent before the last agent had switched may fail this much later."""
 
 
 _RESET: Final = re.compile(r"broken: .*reset by peer")
@@ -86,7 +86,7 @@ def sorted_out(figures: Figures) -> tuple[list[tuple[Explanation, list[Failure]]
 def _within(explanation: Explanation, failures: Sequence[Failure], figures: Figures) -> list[Failure]:
     if not explanation.most:
         last = figures.last_settled
-        return [its for its in failures if last is not None and its.instant < figures.start + last + _TIMEOUT]
+        return [its for its in failures if last is not None and its.instant < figures.start + last + TIMEOUT]
     seen: Counter[str] = Counter()
     kept = []
     for its in sorted(failures, key=lambda its: its.instant):

@@ -3,10 +3,11 @@
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from local.real.traffic import Failure, Outcomes
+from local.real.turns import Turn
 
 THERE: Final = "there"
 BACK: Final = "back"
@@ -48,6 +49,8 @@ class Figures:
     """By node: kube-proxy's own rules afterwards."""
     lost: dict[str, int]
     """By node: how many lines of somebody else's rules are gone, or another than they were."""
+    turns: dict[str, Turn] = field(default_factory=dict)
+    """By node, where each had one of its own."""
 
     @property
     def last_settled(self) -> float | None:
@@ -59,6 +62,17 @@ class Figures:
     def silent(self) -> dict[str, float]:
         """By node: seconds without an answer on port 10256."""
         return {node: its.silent for node, its in sorted(self.outcomes.health.items())}
+
+    @property
+    def most_silent(self) -> int:
+        """How many nodes were silent on port 10256 at a time."""
+        spans = [span for its in self.outcomes.health.values() for span in its.silences]
+        return max((sum(start <= at < end for start, end in spans) for at, _ in spans), default=0)
+
+    def out_of_turn(self, margin: float) -> list[Failure]:
+        """Failures on a node that wasn't being handed over then, nor this many seconds before or after."""
+        every = self.outcomes.failures if self.turns else []
+        return [its for its in every if its.node not in self.turns or not self.turns[its.node].has(its.instant, margin)]
 
     @property
     def requests(self) -> list[Failure]:

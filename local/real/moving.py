@@ -85,6 +85,10 @@ class Moves:
                 found.add(move.node)
         return found
 
+    def count(self, start: float, end: float) -> int:
+        """How many changes were asked for in a span."""
+        return sum(start <= began < end for began in self._begins)
+
     def age(self, instant: float) -> float:
         """How many seconds before an instant the Service was moved last."""
         last = bisect_right(self._begins, instant)

@@ -104,6 +104,8 @@ class Health:
     asked: int = 0
     silent: float = 0.0
     """Seconds without a 200, from the first question that got none to the next that got one."""
+    silences: list[tuple[float, float]] = field(default_factory=list)
+    """Each of them; instants."""
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -117,6 +119,8 @@ class Outcomes:
     """By node."""
     control: dict[str, Outcome] = field(default_factory=dict)
     """By node; past every Service."""
+    moves: int = 0
+    """How often the one Service's endpoint has moved."""
 
     @property
     def sent(self) -> int:
@@ -239,7 +243,7 @@ def read(folder: Path, start: float = 0.0, end: float = float("inf"), step: str 
     for line in _lines(folder):
         if start <= line.instant < end:
             by_stream.setdefault(line.stream, []).append(line)
-    found = Outcomes()
+    found = Outcomes(moves=moves.count(start, end))
     for stream, lines in sorted(by_stream.items()):
         lines.sort(key=lambda line: line.instant)
         first = lines[0]
@@ -330,10 +334,11 @@ def _health(lines: list[Line], step: str) -> Health:
             health.failures.append(_failure(line, step, line.error))
             since = line.instant if since is None else since
         elif since is not None:
-            health.silent += line.instant - since
+            health.silences.append((since, line.instant))
             since = None
     if since is not None:
-        health.silent += lines[-1].instant - since
+        health.silences.append((since, lines[-1].instant))
+    health.silent = sum(until - since for since, until in health.silences)
     return health
 
 

@@ -9,6 +9,7 @@ from local.real import table
 from local.real.explained import KNOWN
 from local.real.figures import BACK, THERE, Figures, kind
 from local.real.traffic import Failure, Health, LongLived, Outcome, Outcomes
+from local.real.turns import Turn
 
 START = 1000.0
 OUTSIDE = "outside>cluster-host/long@node-1"
@@ -65,6 +66,51 @@ def test_what_breaks_a_bound_is_said_in_the_last_line(there: Figures, words: str
 def test_one_node_that_never_switches_is_enough() -> None:
     one = replace(leg(), settled={"node-1": 20.0, "node-2": None})
     assert "not every node's agent replaces" in table.verdict(legs(one), legs()).line
+
+
+def turn(*failures: Failure, start: float = 3, end: float = 9) -> Figures:
+    """A leg in which node-1 had its turn between these seconds."""
+    return replace(leg(*failures), turns={"node-1": Turn(START + start, START + end)})
+
+
+def one_by_one(there: Figures) -> str:
+    """The verdict beside a manual way that has lost more."""
+    manual = legs(leg(*[RESET] * 9))
+    back = replace(turn(), rules={"node-1": 90})
+    return table.verdict(legs(there, back), manual, one_by_one=True).line
+
+
+def test_what_breaks_on_a_node_in_its_turn_is_explained_and_on_another_one_it_breaks_a_bound() -> None:
+    assert one_by_one(turn(RESET)) == "bounds: all held"
+    assert "1 failures on nodes that weren't being handed over, first +5.00 s" in one_by_one(turn(RESET, end=1))
+    elsewhere = replace(RESET, node="node-2")
+    assert "1 failures on nodes that weren't being handed over" in one_by_one(turn(elsewhere))
+
+
+def test_a_node_without_a_turn_breaks_a_bound() -> None:
+    assert "node-1 had no turn" in one_by_one(leg())
+
+
+def test_nodes_that_are_silent_at_a_time_or_twice_break_a_bound() -> None:
+    one, two = (START + 1, START + 9), (START + 10, START + 12)
+
+    def silent(**spans: list[tuple[float, float]]) -> str:
+        figures = turn()
+        for node, its in spans.items():
+            figures.outcomes.health[node.replace("_", "-")] = Health(asked=50, silences=its)
+        return one_by_one(figures)
+
+    assert silent(node_1=[one], node_2=[two]) == "bounds: all held"
+    assert "2 nodes were silent on port 10256 at a time" in silent(node_1=[one], node_2=[(START + 8, START + 12)])
+    assert "node-1 was silent on port 10256 2 times" in silent(node_1=[one, two])
+
+
+def test_several_verdicts_are_one_with_the_names_of_their_ways() -> None:
+    found = table.together(
+        {"all-at-once": table.verdict(legs(leg(WORSE)), legs(leg(WORSE))), "b": table.verdict({}, {})}
+    )
+    assert found.broken[0].startswith("all-at-once: switch-over: 1 failures")
+    assert found.broken[1] == "b: switch-over: not taken to its end"
 
 
 def test_a_way_back_without_rules_breaks_a_bound() -> None:
@@ -166,7 +212,7 @@ def test_errors_have_the_names_of_the_table() -> None:
 
 
 def test_the_table_has_both_ways_side_by_side() -> None:
-    text = table.text(legs(leg(WORSE)), legs(leg(WORSE, WORSE, WORSE)))
+    text = table.text({"one": legs(leg(WORSE)), "other": legs(leg(WORSE, WORSE, WORSE))})
     cells = {line[:52].strip(): line[52:].split() for line in text.splitlines()}
     assert cells["refused"] == ["1", "3"]
     assert cells["port 10256 silent, node-1"] == ["7.5", "s", "7.5", "s"]
