@@ -195,7 +195,7 @@ class HandOver:
             draining.evict(self.api, node, patience=self.patience, say=self.say)
         except ProcedureError as error:
             draining.uncordon(self.api, node)
-            raise HandOverError(node.name, f"it can't be drained: {error.what}", touched=False) from None
+            raise HandOverError(node.name, error.what.removeprefix(f"{node.name}: "), touched=False) from None
 
     def has_begun(self, node: Node) -> bool:
         """Whether its turn has come in this run or in one before: it was drained by then, where that is wanted."""
