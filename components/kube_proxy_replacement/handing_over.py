@@ -215,7 +215,6 @@ def _prepare(api: Api, its_order: Order, replaces: bool, say: Say) -> None:
     differ |= {key: value for key, value in said.items() if key in gone}
     gone = {key for key in gone - set(said) if replaces or not key.startswith(_IDLE)}
     version = node_config.version(api)
-    node_config.write(api, its_order.namespace, version, replaces=replaces, defaults=differ)
     path = f"/apis/apps/v1/namespaces/{its_order.namespace}/daemonsets/{agents.DAEMONSET}"
     owner_ = api.get(path)
     patch = by_hand.held(owner_)
@@ -225,7 +224,9 @@ def _prepare(api: Api, its_order: Order, replaces: bool, say: Say) -> None:
         say(f"the release takes {', '.join(sorted(gone)[:5])} out of cilium-config: it restarts every agent once more")
         template = {key: value for key, value in template.items() if key != "metadata"}
     patch = trees.merged(patch, {"spec": {"template": _over(owner_["spec"]["template"], template)}})
+    # first: as long as it is held, whoever gives this way up knows that there may be a CiliumNodeConfig too
     api.merge(path, patch)
+    node_config.write(api, its_order.namespace, version, replaces=replaces, defaults=differ)
 
 
 def _rendered(api: Api, its_order: Order, say: Say) -> _Coming:

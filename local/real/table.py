@@ -133,7 +133,7 @@ def _rows(leg: str, sides: list[Figures]) -> list[tuple[str, Cell]]:
         ("  failed", lambda its: f"{len(its.requests):,}"),
         *((f"    {kind}", _of_kind(kind)) for kind in errors),
         ("    of all, of the Service whose endpoint moves", lambda its: f"{len(its.of_the_moving):,}"),
-        ("    that moved so often; last old answer after", _followed),
+        ("    its moves; age of the last wrong answer", _followed),
         ("  answered after more than 1 s", lambda its: f"{its.outcomes.late:,}"),
         ("  longest gap of a stream", lambda its: f"{its.outcomes.longest_gap:.1f} s"),
         ("long-lived connections broken", lambda its: f"{len(its.connections):,} of {its.open_before}"),

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from kube_proxy_replacement.cluster import hand_over, kube_proxy, parking, restoring, routing, waiting
+from kube_proxy_replacement.cluster import (
+    by_hand,
+    hand_over,
+    kube_proxy,
+    node_config,
+    parking,
+    restoring,
+    routing,
+    waiting,
+)
 from kube_proxy_replacement.cluster.exec import ExecResult
 from kube_proxy_replacement.cluster.hand_over import TO_CILIUM, HandOver, HandOverError
 from kube_proxy_replacement.cluster.nodes import read as read_nodes
@@ -213,6 +222,16 @@ class TestWindow:
         over(api).over(read_nodes(api).ready)
         hand_over.finish(api, "kube-system")
         assert labels(api) == {}
+
+    def test_what_was_written_before_the_first_label_is_taken_away_too(self) -> None:
+        api = World("a")
+        agents_path = "/apis/apps/v1/namespaces/kube-system/daemonsets/cilium"
+        api.objects["/apis/cilium.io/v2"] = {"resources": [{"name": "ciliumnodeconfigs"}]}
+        api.merge(agents_path, by_hand.held(api.get(agents_path)))
+        node_config.write(api, "kube-system", "v2", replaces=True, defaults={})
+        hand_over.finish(api, "kube-system")
+        assert [key for key in api.objects if "ciliumnodeconfigs/" in key] == []
+        assert not hand_over.is_held(api, "kube-system")
 
 
 class TestTables:

@@ -15,13 +15,17 @@ _BEFORE = "kube-proxy-replacement/update-strategy"
 
 def held(daemonset: Object) -> Object:
     """A merge patch that holds it; {} where it is held already."""
-    if _BEFORE in _annotations(daemonset):
+    if is_held(daemonset):
         return {}
     before = daemonset["spec"].get("updateStrategy") or {}
     return {
         "metadata": {"annotations": {_BEFORE: json.dumps(before, sort_keys=True)}},
         "spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": None}},
     }
+
+
+def is_held(daemonset: Object) -> bool:
+    return _BEFORE in _annotations(daemonset)
 
 
 def let_go(daemonset: Object) -> Object:

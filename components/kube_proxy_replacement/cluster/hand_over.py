@@ -334,10 +334,26 @@ def go_back(over: HandOver, node: Node, *, patience: float) -> None:
 
 def finish(api: Api, namespace: str) -> None:
     """Takes away what only such a way needs: the Release says the same by now, or the way was given up."""
-    by_hand.let_go_of(api, f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{agents.DAEMONSET}")
+    put_away(api, namespace)
+    let_go(api, namespace)
+
+
+def put_away(api: Api, namespace: str) -> None:
+    """The nodes' labels, and what the agents of labelled nodes start with; the agents' DaemonSet is held still."""
     labelled = routing.labelled(api)
-    if labelled:
+    if labelled or is_held(api, namespace):
         for replaces in (True, False):
             node_config.remove(api, namespace, replaces=replaces)
     for name in labelled:
         routing.write(api, name, "")
+
+
+def is_held(api: Api, namespace: str) -> bool:
+    """Whether the agents' DaemonSet isn't as the release has it: such a way has begun, and hasn't come to its end."""
+    found = agents.daemonset(api, namespace)
+    return found is not None and by_hand.is_held(found)
+
+
+def let_go(api: Api, namespace: str) -> None:
+    """Gives the agents' DaemonSet its own update strategy back: its controller restarts them by that again."""
+    by_hand.let_go_of(api, f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{agents.DAEMONSET}")

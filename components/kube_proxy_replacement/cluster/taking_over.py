@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import adoption, helm_chart, helm_release, nodes, owner, record, rollout, trees
+from . import adoption, hand_over, helm_chart, helm_release, nodes, owner, record, rollout, trees
 from .api import Api
 from .errors import LockError, ProcedureError
 from .helm import Helm
@@ -91,7 +91,9 @@ def put_back(api: Api, order: Order, say: Say) -> None:
     if runs is None:
         say(f"Helm release {_name(order)} is gone: there is nothing to put its owner's values back into")
         return
-    if not trees.same(runs.values, his.values):
+    hand_over.put_away(api, order.namespace)
+    # a hand-over that was cut off has changed the agents' template: the release has it as it was
+    if hand_over.is_held(api, order.namespace) or not trees.same(runs.values, his.values):
         try:
             with tempfile.TemporaryDirectory(prefix="kube-proxy-replacement-") as folder:
                 chart = helm_chart.unpack(runs.chart, Path(folder))
@@ -106,6 +108,7 @@ def put_back(api: Api, order: Order, say: Say) -> None:
             ) from None
         say(f"Helm release {_name(order)} has its owner's values again, those of revision {his.revision}")
         runs = next(helm_release.newest_first(api, order.namespace, order.release))
+    hand_over.let_go(api, order.namespace)
     ready = nodes.read(api).ready
     rollout.wait(api, order.namespace, ready, replacing=runs.replaces, patience=order.timeout, say=say)
 
