@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import Any
 
 import pytest
 
 from kube_proxy_replacement import handing_over
-from kube_proxy_replacement.cluster import draining, hand_over, record, routing, waiting
+from kube_proxy_replacement.cluster import cleaning, draining, hand_over, node_config, record, rollout, routing, waiting
+from kube_proxy_replacement.cluster import order as steps
 from kube_proxy_replacement.cluster.errors import ProcedureError
 from kube_proxy_replacement.cluster.hand_over import TO_CILIUM, HandOver
 from kube_proxy_replacement.cluster.node_order import Queue
@@ -15,7 +18,7 @@ from kube_proxy_replacement.cluster.nodes import Node, read
 from kube_proxy_replacement.cluster.record import Record
 from kube_proxy_replacement.cluster.told import NodeByNode, Order
 
-from .fakes import Clock
+from .fakes import Clock, FakeApi, config_map
 from .test_hand_over import World
 
 
@@ -130,3 +133,109 @@ class TestNodesThatFail:
         with pytest.raises(ProcedureError, match=r"Nothing was changed on a\."):
             run(World("a"), order(), drain=True)
         assert gone_back == []
+
+
+class TestWhatAgentsStartWith:
+    """What `_prepare` gives the agents that restart from then on."""
+
+    AGENTS = "/apis/apps/v1/namespaces/kube-system/daemonsets/cilium"
+
+    def prepared(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        live: dict[str, str],
+        coming: dict[str, str],
+        replaces: bool = True,
+        version: str = "v2",
+    ) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+        """The CiliumNodeConfig, the agents' DaemonSet, and what was said."""
+        api = World("a")
+        api.put(config_map("cilium-config", **live))
+        api.objects[f"/apis/cilium.io/{version}"] = {"resources": [{"name": "ciliumnodeconfigs"}]}
+        api.merge(self.AGENTS, {"spec": {"template": {"spec": {"containers": [{"name": "mesh"}, {"name": "agent"}]}}}})
+        template = {
+            "metadata": {"annotations": {"cilium.io/cilium-configmap-checksum": "new"}},
+            "spec": {
+                "containers": [{"name": "agent", "env": [{"name": "KUBERNETES_SERVICE_HOST", "value": "10.0.0.9"}]}]
+            },
+        }
+        monkeypatch.setattr(handing_over, "_rendered", lambda *_: handing_over._Coming(coming, template))
+        said: list[str] = []
+        handing_over._prepare(api, order(), replaces, said.append)
+        name = f"kube-proxy-replacement-{'on' if replaces else 'off'}"
+        path = f"/apis/cilium.io/{version}/namespaces/kube-system/ciliumnodeconfigs/{name}"
+        return api.get(path), api.get(self.AGENTS), said
+
+    def test_on_a_labelled_node_what_the_release_will_say_and_the_live_one_does_not(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config, agents, said = self.prepared(
+            monkeypatch,
+            live={"kube-proxy-replacement": "false", "mtu": "1400", "enable-node-port": "false"},
+            coming={"kube-proxy-replacement": "true", "mtu": "1400", "bpf-lb-sock": "true"},
+        )
+        assert config["spec"]["defaults"] == {
+            "kube-proxy-replacement": "true",
+            "bpf-lb-sock": "true",
+            "enable-node-port": "true",  # which the chart leaves out then, and the live one says
+        }
+        assert config["spec"]["nodeSelector"]["matchExpressions"][0]["values"] == ["cilium", "both"]
+        assert agents["spec"]["updateStrategy"]["type"] == "OnDelete"
+        its = agents["spec"]["template"]
+        assert its["metadata"]["annotations"]["cilium.io/cilium-configmap-checksum"] == "new"
+        assert [container["name"] for container in its["spec"]["containers"]] == ["agent", "mesh"], "and others' stay"
+        assert said == []
+
+    def test_what_the_release_takes_out_is_said_and_left_to_its_own_roll_out(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _, agents, said = self.prepared(
+            monkeypatch,
+            live={"kube-proxy-replacement": "false", "debug": "true"},
+            coming={"kube-proxy-replacement": "true"},
+        )
+        assert "the release takes debug out of cilium-config: it restarts every agent once more" in said[0]
+        assert "cilium.io/cilium-configmap-checksum" not in json.dumps(agents["spec"]["template"].get("metadata"))
+
+    def test_on_the_way_back_port_10256_is_let_go_and_what_says_nothing_then_stays(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        health = "kube-proxy-replacement-healthz-bind-address"
+        config, _, said = self.prepared(
+            monkeypatch,
+            live={"kube-proxy-replacement": "true", health: "0.0.0.0:10256", "bpf-lb-algorithm": "maglev"},
+            coming={"kube-proxy-replacement": "false"},
+            replaces=False,
+        )
+        assert config["spec"]["defaults"] == {"kube-proxy-replacement": "false", health: ""}
+        assert config["spec"]["nodeSelector"]["matchExpressions"][0]["values"] == ["kube-proxy"]
+        assert said == []
+
+    def test_an_older_api_has_them_in_an_older_version(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        config, *_ = self.prepared(monkeypatch, live={}, coming={"kube-proxy-replacement": "true"}, version="v2alpha1")
+        assert config["apiVersion"] == "cilium.io/v2alpha1"
+
+
+def test_somebody_elses_node_config_stands_against_ours_only_where_it_says_who_replaces() -> None:
+    api = FakeApi()
+    for name, defaults in (("theirs", {"kube-proxy-replacement": "false"}), ("mtu", {"mtu": "1400"})):
+        api.create(
+            "/apis/cilium.io/v2/namespaces/kube-system/ciliumnodeconfigs",
+            {"metadata": {"name": name}, "spec": {"defaults": defaults}},
+        )
+    node_config.write(api, "kube-system", "v2", replaces=True, defaults={"kube-proxy-replacement": "true"})
+    assert node_config.others(api, "kube-system", "v2") == ["theirs"]
+
+
+@pytest.mark.parametrize("replaces", [True, False])
+def test_the_way_ends_in_the_last_step_of_an_up_in_both_modes(replaces: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = World("a")
+    record.write(api, Record("uid-a", "kube-system/cilium"))
+    routing.write(api, "a", routing.CILIUM if replaces else routing.KUBE_PROXY)
+    done = rollout.Rollout({}, ())
+    monkeypatch.setattr(rollout, "wait", lambda *_, **__: done)
+    monkeypatch.setattr(cleaning, "clean", lambda _, kept, *__, **___: kept)
+    its_order = dataclasses.replace(order(), mode="replace" if replaces else "coexist")
+    steps.agents_switched(api, its_order, lambda _: None)
+    assert routing.labelled(api) == {}
