@@ -124,7 +124,7 @@ class Promises:
         lets_go = (
             before and not self._told(name) and any(its.replaces and its.node == name for its in self.pods.values())
         )
-        if lets_go and event.thing is not None and name not in self._running():
+        if lets_go and name not in self._running():
             self._say(event, f"{name} is set to let kube-proxy route, and that doesn't run there")
 
     def _daemonset(self, event: Event) -> None:

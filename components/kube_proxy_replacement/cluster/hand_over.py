@@ -199,7 +199,7 @@ class HandOver:
 
     def has_begun(self, node: Node) -> bool:
         """Whether its turn has come in this run or in one before: it was drained by then, where that is wanted."""
-        return bool(self.way.label) and node.labels.get(routing.LABEL, "") == self.way.label
+        return node.labels.get(routing.LABEL, "") == self.way.label
 
     def _end(self, node: Node) -> None:
         if self.drain:
