@@ -267,6 +267,7 @@ def test_after_the_switch_over_the_outputs_say_so(switched: Act, cluster: Cluste
         "agents": {"desired": 3, "ready": 3, "replacing": 3, "switched": 3, "unreadable": 0},
         "apiServer": {"host": cluster.host, "port": cluster.port},
         "kubeProxy": {"present": False, "backup": f"kube-system/{RECORD}"},
+        "handOver": {"done": 3, "total": 3, "failed": [], "now": []},
         "release": {
             "name": "cilium",
             "namespace": "kube-system",
