@@ -83,7 +83,7 @@ class World(FakeApi):
                 its = pod.get("spec", {}).get("nodeName", "")
                 labels = self.objects.get(f"/api/v1/nodes/{its}", {}).get("metadata", {}).get("labels", {})
                 if "/pods/kube-proxy-" in key and its not in self.lingers and labels.get(routing.LABEL) == "cilium":
-                    del self.objects[key]
+                    self.objects.pop(key, None)  # several nodes are looked at at a time
 
     def _answered(self, _: str, pod: str, __: str, command: Sequence[str]) -> ExecResult:
         name = pod.split("-")[1]

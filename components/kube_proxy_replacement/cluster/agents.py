@@ -78,15 +78,15 @@ class Reading:
     table: dict[Frontend, int] | None = None
 
 
-def pods(api: Api, namespace: str) -> list[Object]:
-    """The agents' pods that aren't being deleted, [] on a cluster without Cilium."""
-    found = api.list(f"/api/v1/namespaces/{namespace}/pods", labelSelector=_SELECTOR)
+def pods(api: Api, namespace: str, node: str = "") -> list[Object]:
+    """The agents' pods that aren't being deleted, on all nodes or on one; [] on a cluster without Cilium."""
+    found = api.list(f"/api/v1/namespaces/{namespace}/pods", labelSelector=_SELECTOR, **nodes.on(node))
     return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
 
 
-def find(api: Api, namespace: str) -> dict[str, Agent]:
-    """The agents by their node's name."""
-    return {agent.node: agent for agent in map(_agent, pods(api, namespace)) if agent.node}
+def find(api: Api, namespace: str, node: str = "") -> dict[str, Agent]:
+    """The agents by their node's name, on all nodes or on one."""
+    return {agent.node: agent for agent in map(_agent, pods(api, namespace, node)) if agent.node}
 
 
 def daemonset(api: Api, namespace: str) -> Object | None:

@@ -7,7 +7,7 @@ where it stopped, and a node that is as wanted already is only proved.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -35,6 +35,11 @@ Say = Callable[[str], None]
 
 _RESTARTS = 2
 """Of one node's agent in one run: one that comes back otherwise than it is wanted isn't restarted for ever."""
+
+_ALONE = 20
+"""So many nodes at most are asked for one by one; where more have their turn, all are listed."""
+
+_WORKERS = 8
 
 _SILENT = 15.0
 """Seconds for which an agent that is ready otherwise may leave port 10256 unanswered before it is restarted: one that
@@ -94,9 +99,9 @@ class _Turn:
 
 
 class _Seen(NamedTuple):
-    nodes: Mapping[str, Node]
-    agents: Mapping[str, Agent]
-    kube_proxies: frozenset[str]
+    nodes: dict[str, Node]
+    agents: dict[str, Agent]
+    kube_proxies: set[str]
     newest: str
 
 
@@ -122,6 +127,7 @@ class HandOver:
     total: int = 0
     done: list[str] = field(default_factory=list)
     _said: str = ""
+    _pauses: Iterator[float] = field(default_factory=waiting.pauses)
 
     def over(self, queue: Sequence[Node]) -> None:
         """Hands these over, in this order.
@@ -135,7 +141,6 @@ class HandOver:
         unclean: ProcedureError | None = None
         cleaning_: Future[object] | None = None
         to_clean: dict[str, tuple[Node, Agent]] = {}
-        pauses = waiting.pauses()
         with ThreadPoolExecutor(1) as beside:
             while left or turns or to_clean or cleaning_:
                 while left and not (failed or unclean) and len(turns) < self.size:
@@ -146,10 +151,9 @@ class HandOver:
                         failed.append(error)
                         break
                     turns[node.name] = _Turn(node, time.monotonic())
-                    pauses = waiting.pauses()
                 if failed or unclean:
                     left = []
-                seen = self._look()
+                seen = self._look(turns)
                 for name, agent in self._step(turns, seen).items():
                     turn = turns.pop(name)
                     to_clean[name] = (turn.node, agent)
@@ -179,8 +183,9 @@ class HandOver:
                     for node, _ in batch.values():
                         self._end(node)
                 self._tell(turns)
-                if turns or cleaning_:
-                    time.sleep(next(pauses))
+                free = left and not (failed or unclean) and len(turns) < self.size
+                if (turns or cleaning_) and not free:
+                    time.sleep(next(self._pauses))
         if failed:
             failed[0].beside = tuple(failed[1:])
             raise failed[0]
@@ -206,20 +211,25 @@ class HandOver:
             draining.uncordon(self.api, node)
         self.done.append(node.name)
 
-    def _look(self) -> _Seen:
-        found = nodes.read(self.api)
+    def _look(self, names: Iterable[str]) -> _Seen:
+        """Asks for these nodes alone: all nodes and pods, several times a second, would be a load on a large cluster."""
         owner = agents.daemonset(self.api, self.namespace)
         if owner is None:
             raise ProcedureError(
                 f"DaemonSet {self.namespace}/{agents.DAEMONSET} is gone. Run again when Cilium is there."
             )
-        pods = removal.pods(self.api, kube_proxy.find(self.api).daemonset) if self.way.parks else []
-        return _Seen(
-            nodes={node.name: node for node in found.all},
-            agents=agents.find(self.api, self.namespace),
-            kube_proxies=frozenset(pod["spec"].get("nodeName", "") for pod in pods),
-            newest=agents.revision(self.api, self.namespace, owner),
-        )
+        parked = self.api.find(kube_proxy.DAEMONSET) if self.way.parks else None
+        seen = _Seen({}, {}, set(), agents.revision(self.api, self.namespace, owner))
+
+        def one(name: str) -> None:
+            seen.nodes.update({node.name: node for node in nodes.read(self.api, name).all})
+            seen.kube_proxies.update(pod["spec"].get("nodeName", "") for pod in removal.pods(self.api, parked, name))
+            seen.agents.update(agents.find(self.api, self.namespace, name))
+
+        its = list(names)
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            list(pool.map(one, its if len(its) <= _ALONE else [""]))
+        return seen
 
     def _step(self, turns: Mapping[str, _Turn], seen: _Seen) -> dict[str, Agent]:
         """Does what each node needs next; returns the agents of those that are as wanted."""
@@ -300,6 +310,7 @@ class HandOver:
         turn.state = state
         if stage > turn.stage:  # one that goes to and fro makes no step forward
             turn.stage, turn.since = stage, time.monotonic()
+            self._pauses = waiting.pauses()
 
     def _why(self, turn: _Turn, seen: _Seen) -> str:
         agent = seen.agents.get(turn.node.name)

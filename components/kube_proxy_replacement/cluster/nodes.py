@@ -56,9 +56,14 @@ class Nodes:
         return tuple(node for node in self.all if not node.ready)
 
 
-def read(api: Api) -> Nodes:
-    """Every Linux node, sorted by name."""
-    return among(api.list(LIST))
+def read(api: Api, name: str = "") -> Nodes:
+    """Every Linux node, sorted by name; only the one of this name where one is given."""
+    return among(api.list(LIST, **({"fieldSelector": f"metadata.name={name}"} if name else {})))
+
+
+def on(name: str) -> dict[str, str]:
+    """A query for the pods on one node; for all of them where the name is "". The API server has them by node."""
+    return {"fieldSelector": f"spec.nodeName={name}"} if name else {}
 
 
 def among(items: Iterable[Object]) -> Nodes:

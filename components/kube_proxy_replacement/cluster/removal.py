@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from . import kube_proxy, kubeadm, parking, record, routing, waiting
+from . import nodes as cluster_nodes
 from .api import Api, Object
 from .awaited import Awaited
 from .errors import ProcedureError
@@ -107,14 +108,14 @@ def remove_configmap(api: Api, backup: Record, say: Callable[[str], None]) -> Re
     return backup
 
 
-def pods(api: Api, daemonset: Object | None) -> list[Object]:
-    """kube-proxy's pods by its DaemonSet's selector, those that are ending included."""
+def pods(api: Api, daemonset: Object | None, node: str = "") -> list[Object]:
+    """kube-proxy's pods by its DaemonSet's selector, those that are ending included, on all nodes or on one."""
     if daemonset is None:
         return []
     selector = daemonset["spec"]["selector"]
     terms = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
     terms += [_term(its) for its in selector.get("matchExpressions") or []]
-    return api.list(f"/api/v1/namespaces/{kube_proxy.NAMESPACE}/pods", labelSelector=",".join(terms))
+    return api.list(f"/api/v1/namespaces/{kube_proxy.NAMESPACE}/pods", labelSelector=",".join(terms), **cluster_nodes.on(node))
 
 
 def _term(its: Object) -> str:
