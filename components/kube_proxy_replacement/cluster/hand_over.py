@@ -212,7 +212,7 @@ class HandOver:
         self.done.append(node.name)
 
     def _look(self, names: Iterable[str]) -> _Seen:
-        """Asks for these nodes alone: all nodes and pods, several times a second, would be a load on a large cluster."""
+        """Asks for these nodes alone: all nodes and pods, again and again, would be a load on a large cluster."""
         owner = agents.daemonset(self.api, self.namespace)
         if owner is None:
             raise ProcedureError(

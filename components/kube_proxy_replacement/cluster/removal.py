@@ -115,7 +115,8 @@ def pods(api: Api, daemonset: Object | None, node: str = "") -> list[Object]:
     selector = daemonset["spec"]["selector"]
     terms = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
     terms += [_term(its) for its in selector.get("matchExpressions") or []]
-    return api.list(f"/api/v1/namespaces/{kube_proxy.NAMESPACE}/pods", labelSelector=",".join(terms), **cluster_nodes.on(node))
+    path = f"/api/v1/namespaces/{kube_proxy.NAMESPACE}/pods"
+    return api.list(path, labelSelector=",".join(terms), **cluster_nodes.on(node))
 
 
 def _term(its: Object) -> str:
