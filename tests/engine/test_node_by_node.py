@@ -59,12 +59,14 @@ def test_one_node_after_the_other_has_its_turn(there: Act) -> None:
 def test_each_agent_is_restarted_once_and_no_kube_proxy_but_for_its_end(there: Act) -> None:
     assert pods(there.before, "cilium").keys().isdisjoint(pods(there.after, "cilium"))
     assert restarted(there) == 3
-    assert len([entry for entry in gone(there) if entry.name.startswith("kube-proxy-")]) == 3
+    its = {entry.name for entry in gone(there) if entry.name.startswith("kube-proxy-")}
+    assert {name for name in its if not name.startswith(f"{RECORD}-")} == pods(there.before, "kube-proxy").keys()
 
 
 def test_each_node_is_cleaned_once(there: Act) -> None:
-    assert len({entry.name for entry in cleaning(there.audit)}) == 3
-    assert len(cleaning(there.audit)) == 6
+    # its deletion may be in the log twice: the kubelet asks for it too, and the API server says yes to both
+    created = [entry.name for entry in cleaning(there.audit) if entry.verb == "create"]
+    assert len(created) == len(set(created)) == 3
 
 
 def test_the_backup_is_of_kube_proxy_as_its_owner_has_it(there: Act) -> None:

@@ -35,7 +35,7 @@ from tests.engine.harness import (
     picked,
     wait_until,
 )
-from tests.engine.test_drift import helm, restarted_agent, rolled_out, told_to_bring_kube_proxy_back
+from tests.engine.test_drift import helm, proxy_rules, restarted_agent, rolled_out, told_to_bring_kube_proxy_back
 
 RBAC = "rbac.authorization.k8s.io"
 ENGINEER, REVIEWER = "jane", "joe"
@@ -261,6 +261,7 @@ def make_drift(cluster: Cluster, manifest: list[Object]) -> None:
     told_to_bring_kube_proxy_back(cluster)
     cluster.create(_MAPS, json.loads(backup["configmap.json"]))
     cluster.create(_DAEMONSETS, json.loads(backup["daemonset.json"]))
+    wait_until("kube-proxy's rules are on every node again", lambda: list(proxy_rules(cluster).values()) == [True] * 3)
     cluster.delete(f"{_MAPS}/kube-proxy-replacement")
 
 
