@@ -49,9 +49,9 @@ class NodeByNodeArgs(TypedDict):
     """A label selector: these nodes first, then the run stops until `continue` is set. Default: none."""
     # Python's own word can't be a name; the SDK, and `_camel`, make `continue` of this one
     continue_: NotRequired[pulumi.Input[bool]]
-    """Go on after the canaries, and after `pauseAfter`; `continue_` in Python. Default: false."""
+    """Go on after the canaries; `continue_` in Python. Default: false."""
     pause_after: NotRequired[pulumi.Input[str]]
-    """After how many nodes, or what percentage of them, the run stops until `continue` is set. Default: never."""
+    """After how many nodes, or what percentage of them, a run stops; the next one goes on. Default: never."""
     drain: NotRequired[pulumi.Input[bool]]
     """Whether a node is cordoned and its pods are evicted first, as PodDisruptionBudgets allow. Default: false."""
 
