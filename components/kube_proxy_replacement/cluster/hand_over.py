@@ -36,8 +36,12 @@ Say = Callable[[str], None]
 _RESTARTS = 2
 """Of one node's agent in one run: one that comes back otherwise than it is wanted isn't restarted for ever."""
 
-_ALONE = 20
-"""So many nodes at most are asked for one by one; where more have their turn, all are listed."""
+_ALONE = 10
+"""So many nodes at most are asked for one by one; where more have their turn, all are listed. From Kubernetes 1.31 on the
+API server answers both from its cache, where pods are indexed by their node (ConsistentListFromCache)."""
+
+_LONGEST_PAUSE = 0.25
+"""Seconds between two looks, at most, unless a look takes longer: a node is silent on port 10256 meanwhile."""
 
 _WORKERS = 8
 
@@ -127,7 +131,7 @@ class HandOver:
     total: int = 0
     done: list[str] = field(default_factory=list)
     _said: str = ""
-    _pauses: Iterator[float] = field(default_factory=waiting.pauses)
+    _pauses: Iterator[float] = field(default_factory=lambda: waiting.pauses(_LONGEST_PAUSE))
 
     def over(self, queue: Sequence[Node]) -> None:
         """Hands these over, in this order.
@@ -153,7 +157,9 @@ class HandOver:
                     turns[node.name] = _Turn(node, time.monotonic())
                 if failed or unclean:
                     left = []
+                began = time.monotonic()
                 seen = self._look(turns)
+                took = time.monotonic() - began
                 for name, agent in self._step(turns, seen).items():
                     turn = turns.pop(name)
                     to_clean[name] = (turn.node, agent)
@@ -185,7 +191,7 @@ class HandOver:
                 self._tell(turns)
                 free = left and not (failed or unclean) and len(turns) < self.size
                 if (turns or cleaning_) and not free:
-                    time.sleep(next(self._pauses))
+                    time.sleep(max(next(self._pauses), took))  # an API server that is slow is asked less often
         if failed:
             failed[0].beside = tuple(failed[1:])
             raise failed[0]
@@ -310,7 +316,7 @@ class HandOver:
         turn.state = state
         if stage > turn.stage:  # one that goes to and fro makes no step forward
             turn.stage, turn.since = stage, time.monotonic()
-            self._pauses = waiting.pauses()
+            self._pauses = waiting.pauses(_LONGEST_PAUSE)
 
     def _why(self, turn: _Turn, seen: _Seen) -> str:
         agent = seen.agents.get(turn.node.name)

@@ -24,12 +24,12 @@ class Standing(NamedTuple):
     text: str
 
 
-def pauses() -> Iterator[float]:
+def pauses(longest: float = _LONGEST_PAUSE) -> Iterator[float]:
     """Seconds to wait before each next look: short at first, as much is done within a second, then half a second."""
     pause = _FIRST_PAUSE
     while True:
         yield pause
-        pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+        pause = min(pause * _GROWTH, longest)
 
 
 def until(look: Callable[[], Standing], *, patience: float, say: Callable[[str], None]) -> bool:
