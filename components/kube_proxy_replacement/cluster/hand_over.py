@@ -37,8 +37,8 @@ _RESTARTS = 2
 """Of one node's agent in one run: one that comes back otherwise than it is wanted isn't restarted for ever."""
 
 _ALONE = 10
-"""So many nodes at most are asked for one by one; where more have their turn, all are listed. From Kubernetes 1.31 on the
-API server answers both from its cache, where pods are indexed by their node (ConsistentListFromCache)."""
+"""So many nodes at most are asked for one by one; where more have their turn, all are listed. From Kubernetes 1.31 on
+the API server answers both from its cache, where pods are indexed by their node (ConsistentListFromCache)."""
 
 _LONGEST_PAUSE = 0.25
 """Seconds between two looks, at most, unless a look takes longer: a node is silent on port 10256 meanwhile."""
