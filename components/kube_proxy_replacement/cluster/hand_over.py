@@ -37,8 +37,8 @@ _RESTARTS = 2
 """Of one node's agent in one run: one that comes back otherwise than it is wanted isn't restarted for ever."""
 
 _ALONE = 3
-"""So many nodes at most are asked for one by one; where more have their turn, all are listed: ten nodes one by one
-took 0.4 s on 100 nodes, all at once 0.15 s (an API server waits for its cache to be fresh, list by list)."""
+"""So many nodes at most are asked for one by one; where more have their turn, all are listed: ten of 100 one by one
+took 0.4 s, all 100 at once 0.15 s (an API server waits for its cache to be fresh, list by list)."""
 
 _LONGEST_PAUSE = 0.25
 """Seconds between two looks, at most, unless a look takes longer: a node is silent on port 10256 meanwhile."""
