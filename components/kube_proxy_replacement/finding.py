@@ -15,7 +15,7 @@ from pulumi.output import Unknown
 
 from . import hiding, looking
 from .chart import ChartError
-from .cluster import identity, kube_proxy, kubeadm, lease, nodes, order, record, renewing
+from .cluster import helm_release, identity, kube_proxy, kubeadm, lease, nodes, order, record, renewing
 from .cluster.api import Api
 from .cluster.errors import ProcedureError
 from .cluster.told import Order
@@ -24,7 +24,7 @@ from .settings import NAMES, SettingsError, parse
 _ASIDE = ("preview", "veiled")
 """What the program tells `check` alone: whether this is a preview, and whether the setting `values` is secret."""
 
-_TOLD = ("notes", "findings", "plan", "restart", "server", "backedUp", *_ASIDE)
+_TOLD = ("notes", "findings", "plan", "restart", "server", "backedUp", "uninstalled", *_ASIDE)
 """Told to the reviewer or to a repair; by themselves no change. What is wrong changes the mark."""
 
 _PATIENCE = 60.0
@@ -34,6 +34,9 @@ _NOT_LOOKED = (
     "the cluster was not looked at: {} isn't known before the run itself has made it. `up` looks then, renders the "
     "chart, and refuses what must be refused, before it changes anything of the network"
 )
+
+_REFRESHED = "refreshedWithoutRelease"
+"""In the outputs: the last refresh saw no release, so the state has none. The next change takes it away again."""
 
 _READINGS = ("unreadable",)
 """A change of it renews the readings alone: nothing is done to the cluster, under no new run."""
@@ -72,7 +75,12 @@ def check(before: dict[str, Any], inputs: dict[str, Any]) -> CheckResult:
 
 
 def diff(before: Mapping[str, Any], now: Mapping[str, Any]) -> DiffResult:
-    """Nothing changes while the settings, the address and the mark are the same."""
+    """Nothing changes while the settings, the address and the mark are the same.
+
+    Raises ProcedureError where Helm's release is gone, and no refresh has taken it out of the state.
+    """
+    if now.get("uninstalled") and not before.get(_REFRESHED):
+        raise ProcedureError(now["uninstalled"])
     return DiffResult(changes=_changes(before, now, _TOLD))
 
 
@@ -86,6 +94,10 @@ def read(id_: str, state: dict[str, Any]) -> ReadResult:
     """For `pulumi refresh`: refuses another cluster, where the Release would be taken for gone."""
     api = Api.connect(state.get("kubeconfig"), state.get("kubeContext"))
     looking.confirm(api, identity.cluster_uid(api), state)
+    release = (state.get("namespace") or "kube-system", state.get("releaseName") or "cilium")
+    state.pop(_REFRESHED, None)
+    if not helm_release.exists(api, *release):
+        state[_REFRESHED] = True
     return ReadResult(id_, state)
 
 

@@ -89,6 +89,7 @@ class Found:
         own: the values that the procedure itself sets on top of those, {} where there are none.
         way: the strategy by which a run goes from here, or the last one went.
         plan: what a run from here does to the nodes: `{what, nodes, leftOut, fresh}`, see `_Look._plan`.
+        uninstalled: why a run would fail at Helm's release, which is gone from the cluster; "" where it wouldn't.
     """
 
     cluster: str
@@ -107,6 +108,7 @@ class Found:
     own: dict[str, Any] = field(default_factory=dict)
     way: str = "all-at-once"
     plan: dict[str, Any] = field(default_factory=dict)
+    uninstalled: str = ""
 
     def as_inputs(self) -> dict[str, Any]:
         return {
@@ -127,6 +129,7 @@ class Found:
             "own": self.own,
             "way": self.way,
             "plan": self.plan,
+            "uninstalled": self.uninstalled,
         }
 
 
@@ -358,6 +361,24 @@ class _Look:
             own=own if self.adopted else {},
             way=way,
             plan=self._plan(fresh),
+            uninstalled=self._uninstalled(),
+        )
+
+    def _uninstalled(self) -> str:
+        """A release of our own that a run has once left in the state, and that Helm doesn't have any more.
+
+        The provider would upgrade what isn't there, after kube-proxy's removal. Whether the state has it, a look can't
+        tell: see `finding.diff`.
+        """
+        own = f"{self.settings.namespace}/{self.settings.release_name}"
+        kept = self.record
+        if self.release is not None or kept is None or kept.adopted or kept.release != own or not kept.done:
+            return ""
+        by = "a `destroy` that was cut off" if kept.done == record.DESTROYED else "somebody else than this stack"
+        return (
+            f"Helm release {own} is gone from the cluster, uninstalled by {by}, and the stack's state may have it "
+            "still: Helm would then fail to upgrade what isn't there. Nothing was changed. Run the same command with "
+            "--refresh, which takes it out of the state: `pulumi up --refresh` installs it again."
         )
 
     def _way(self, fresh: bool) -> str:

@@ -34,6 +34,11 @@ _LAST_LINES: Final = 40
 _RUNS: Final = 50
 _SEED: Final = 7
 
+_REFRESH: Final = "with --refresh"
+
+_UNINSTALLED: Final = ("Release not loaded: cilium: release: not found", "Run the same command with --refresh")
+"""Helm had uninstalled, and the run was killed before the state knew: then one refreshes, as the docs say."""
+
 
 def main(arguments: list[str]) -> int:
     """Do what the command line says."""
@@ -117,6 +122,9 @@ def _one(world: World, plan: Plan) -> Result:
         first, disturbance = world.disturbed(plan.command, plan.kind, plan.instant, plan)
         fell, what = disturbance.fell, f"{disturbance.what or 'nothing: it was over before'} (exit code {first.code})"
         again = world.undisturbed(plan.command)
+        if again.code and any(words in again.text for words in _UNINSTALLED):
+            what += f"; again {_REFRESH}"
+            again = world.undisturbed(plan.command, "--refresh")
         if again.code:
             last = "\n".join(again.text.strip().splitlines()[-_LAST_LINES:])
             problems.append(f"the same command again ends with exit code {again.code}:\n{last}")
@@ -169,6 +177,8 @@ def _summed_up(results: list[Result]) -> int:
     _say(f"Seconds of a run: median {seconds[len(seconds) // 2]:.0f}, longest {seconds[-1]:.0f}.")
     changes, unseen = sum(its.changes for its in results), sum(its.unseen for its in results)
     _say(f"Changes of the cluster that were followed: {changes}, {unseen} of them while the API server was away.")
+    refreshed = sum(1 for its in results if its.what.endswith(_REFRESH))
+    _say(f"Again {_REFRESH}, where Helm had uninstalled before the state knew it: {refreshed}.")
     good = sum(1 for its in results if not its.problems)
     for its in results:
         if its.problems:

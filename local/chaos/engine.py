@@ -160,12 +160,12 @@ class Stack:
         content.setdefault("config", {}).update({f"{_NAMESPACE}:{key}": its for key, its in settings.items()})
         file.write_text(yaml.safe_dump(content))
 
-    def start(self, verb: str) -> Running:
+    def start(self, verb: str, *options: str) -> Running:
         """Begin an `up` or a `destroy`, without a preview before it."""
         self._count += 1
         output, log = self._logs / f"{self._count}-{verb}.txt", self._folder / "tmp" / f"events-{self._count}"
         journal = Journal(verb, log, self._haste)
-        arguments = [verb, "--yes", "--skip-preview", "--stack", _STACK, "--event-log", str(log)]
+        arguments = [verb, "--yes", "--skip-preview", "--stack", _STACK, "--event-log", str(log), *options]
         with output.open("wb") as stream:
             process = self._popen(arguments, stream)
         return Running(process, output, journal)

@@ -96,8 +96,8 @@ class World:
             raise ChaosError(f"the cluster can't be brought from {self._where} to {where}:\n{done.text[-4000:]}")
         self._where = where
 
-    def undisturbed(self, command: Command) -> Done:
-        done = self._stack.end(self._start(command))
+    def undisturbed(self, command: Command, *options: str) -> Done:
+        done = self._stack.end(self._start(command, *options))
         for running in self._leftovers:
             running.leave(_SECONDS_TO_END)
         self._leftovers.clear()
@@ -163,10 +163,10 @@ class World:
         self._leftovers.append(running)
         return f"which ended with exit code {stack.end(running).code}"
 
-    def _start(self, command: Command) -> Running:
+    def _start(self, command: Command, *options: str) -> Running:
         if command != "destroy":
             self._stack.configure(mode=command)
-        return self._stack.start("destroy" if command == "destroy" else "up")
+        return self._stack.start("destroy" if command == "destroy" else "up", *options)
 
 
 def _kubeconfig(cluster: EmbeddedCluster, port: int) -> Path:

@@ -130,6 +130,10 @@ class Begun:
                 killed += 1
         assert killed or parts == (ENGINE,), f"there is none of {parts}: {self._session()}"
 
+    def halt(self) -> None:
+        """SIGSTOP to the engine alone: its plugins end what it has asked of them, and nobody writes it down."""
+        self._process.send_signal(signal.SIGSTOP)
+
     def running(self, module: str) -> set[int]:
         """Which of what it has started runs a Python module, its own end notwithstanding."""
         return {pid for pid, words in self._session() if module in words}
@@ -211,8 +215,22 @@ class Life:
             return self._left(run)
         self.cancel()
         if not parts:
-            self.cluster.delete(_LEASE)  # nobody is left who could renew it: the next run needn't wait for that
+            self._release_lock()
         return self._left(None)
+
+    def cut_when_uninstalled(self) -> None:
+        """A `destroy` that is killed when Helm has uninstalled Cilium, and the state has the release still."""
+        begun = self.begin("destroy")
+        begun.until("Helm begins", asked("update", "secrets", "sh.helm.release.*"))
+        begun.halt()
+        begun.until("Helm has uninstalled", lambda _: not self.cluster.items(_RELEASE))
+        begun.kill()
+        self.cancel()
+        self._release_lock()
+
+    def _release_lock(self) -> None:
+        """Nobody is left who could renew it: the next run needn't wait for that."""
+        self.cluster.delete(_LEASE)
 
     def cancel(self) -> None:
         """Takes a dead run's lock away."""

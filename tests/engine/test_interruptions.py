@@ -157,6 +157,27 @@ def test_up_after_an_uninstall_that_was_killed_installs_again(again: Act, life: 
     beside(again, life)
 
 
+@pytest.fixture(scope="module")
+def refreshed(life: Life, again: Act) -> tuple[Act, Act]:
+    """The state has a release that Helm doesn't have: an up to the other mode, and one with a refresh."""
+    life.cut_when_uninstalled()
+    life.stack.config("mode", "replace")
+    refused = act(life.cluster, life.stack, "up", fails=True)
+    life.stack.config("mode", "coexist")
+    return refused, life.seen(life.stack.up("--refresh"))
+
+
+def test_where_helms_release_is_gone_nothing_is_changed_before_helm_would_fail(refreshed: tuple[Act, Act]) -> None:
+    refused, _ = refreshed
+    assert "Nothing was changed" in refused.run.errors()
+    assert [entry for entry in refused.audit if entry.by_person and entry.changes] == []
+
+
+def test_with_a_refresh_it_is_installed_again(refreshed: tuple[Act, Act], life: Life) -> None:
+    beside(refreshed[1], life)
+    nothing_to_do(life.stack)
+
+
 # 5. Back beside kube-proxy from wherever a switch-over was killed
 
 
@@ -165,7 +186,7 @@ BACK: dict[str, tuple[str, ...]] = {"the DaemonSet": (), "the Helm release": (EN
 
 
 @pytest.fixture(scope="module")
-def back(life: Life, again: Act) -> dict[str, Act]:
+def back(life: Life, refreshed: tuple[Act, Act]) -> dict[str, Act]:
     done = {}
     for what, parts in BACK.items():
         life.stack.config("mode", "replace")

@@ -267,11 +267,13 @@ def test_after_a_look_the_next_up_goes_on(kept: tuple[list[Run], Act]) -> None:
 class Lost:
     """Attributes:
     refused: a run with credentials that aren't accepted.
+    uninstalled: a preview and a destroy, when one was killed that the state doesn't know to have uninstalled Cilium.
     found: after the state was lost, and a new stack has taken everything over.
     """
 
     refused: Run
     found: Act
+    uninstalled: tuple[Run, Run]
     gone: Act
 
 
@@ -286,9 +288,12 @@ def lost(cluster: Cluster, life: Life, reader: Reader, kept: tuple[list[Run], Ac
     *_, up = reader.does("Lost", 1, STACK=stack.name)
     stack.name = "again"
     found = life.seen(up)
-    gone = life.destroyed()
+    life.cut_when_uninstalled()
+    uninstalled = (stack.preview(fails=True), stack.destroy(fails=True))
+    (destroyed,) = reader.does("The run was killed", 2)
+    gone = life.settled(life.seen(destroyed))
     reader.does("Lost", 2)
-    return Lost(refused, found, gone)
+    return Lost(refused, found, uninstalled, gone)
 
 
 def expired(kubeconfig: Path, to: Path) -> Path:
@@ -307,6 +312,13 @@ def test_credentials_that_expired_are_called_that(lost: Lost) -> None:
 def test_after_a_lost_state_a_new_stack_takes_everything_over(lost: Lost) -> None:
     switched(lost.found)
     assert lost.found.outputs["release"]["name"] == "cilium"
+
+
+def test_a_release_that_helm_has_uninstalled_and_the_state_still_has_is_named_with_what_to_do(lost: Lost) -> None:
+    preview, destroy = lost.uninstalled
+    assert "gone from the cluster, uninstalled by a `destroy` that was cut off" in preview.errors()
+    assert "`pulumi up --refresh`" in preview.errors()
+    assert "uninstall: Release not loaded: cilium: release: not found" in destroy.errors()
 
 
 def test_and_destroys_it_as_the_lost_one_would_have(lost: Lost, life: Life) -> None:

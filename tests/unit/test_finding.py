@@ -10,7 +10,7 @@ from pulumi.output import UNKNOWN
 
 from kube_proxy_replacement import finding, looking
 from kube_proxy_replacement.chart import ChartError
-from kube_proxy_replacement.cluster import kube_proxy, kubeadm, lease, record
+from kube_proxy_replacement.cluster import helm_release, kube_proxy, kubeadm, lease, record
 from kube_proxy_replacement.cluster.errors import ApiError, KubeconfigError, LockError, ProcedureError
 from kube_proxy_replacement.settings import SettingsError
 
@@ -228,6 +228,19 @@ def test_a_kubeconfig_that_cannot_be_used_is_refused_and_never_quoted(
 
 
 class TestDiff:
+    def test_a_release_that_is_gone_is_refused_until_a_refresh_has_seen_that(self) -> None:
+        now = recorded(uninstalled="Helm release kube-system/cilium is gone.")
+        with pytest.raises(ProcedureError, match="cilium is gone"):
+            finding.diff(recorded(), now)
+        assert finding.diff(recorded(refreshedWithoutRelease=True), now).changes is False
+
+    def test_what_a_refresh_saw_is_forgotten_by_the_next_change(
+        self, monkeypatch: pytest.MonkeyPatch, look: list[Any]
+    ) -> None:
+        monkeypatch.setattr(finding, "_locked", lambda *_: "{}")
+        now = finding.check(recorded(), {"mode": "coexist", "run": NEXT}).inputs
+        assert "refreshedWithoutRelease" not in finding.update(recorded(refreshedWithoutRelease=True), now).outs
+
     def test_the_same_is_no_change(self) -> None:
         assert finding.diff(recorded(), recorded()).changes is False
 
@@ -294,15 +307,24 @@ class TestRefresh:
                 self.asked.append(given)
                 return api
 
+        self.exists = True
         monkeypatch.setattr(finding, "Api", Connect)
+        monkeypatch.setattr(helm_release, "exists", lambda *_: self.exists)
         return api
 
     def test_the_state_stays_as_it_is(self, api: FakeApi) -> None:
         state = recorded(kubeconfig=SECRET, kubeContext="prod", backup="{}")
-        result = finding.read("found-1", state)
+        result = finding.read("found-1", dict(state))
         assert (result.id, result.outs) == ("found-1", state)
         assert self.asked == [(SECRET, "prod")]
         assert api.changes() == []
+
+    def test_that_helm_has_no_release_is_remembered_until_it_has_one(self, api: FakeApi) -> None:
+        self.exists = False
+        without = finding.read("found-1", recorded()).outs
+        assert without == recorded(refreshedWithoutRelease=True)
+        self.exists = True
+        assert finding.read("found-1", without).outs == recorded()
 
     def test_another_cluster_is_refused_before_the_release_is_taken_for_gone(self, api: FakeApi) -> None:
         with pytest.raises(ProcedureError, match=r"UID uid-b \(then at https://192\.0\.2\.10:6443\).*uid-a"):

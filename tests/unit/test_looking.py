@@ -1112,3 +1112,37 @@ def test_marks_are_drift_s(world: World, look: Look) -> None:
     world.ran("coexist")
     world.put(secret(2, "failed", config={"kube-proxy-replacement": "false"}))
     assert look("coexist", before(mark="m1")).mark == drift.mark_of(["release|2|failed", "values|2"], "m1")
+
+
+class TestReleaseThatIsGone:
+    """A run has ended with it, or a destroy was about to uninstall it."""
+
+    @staticmethod
+    def gone(world: World, **record: Any) -> None:
+        world.objects = {path: its for path, its in world.objects.items() if "sh.helm.release" not in path}
+        world.keep(**record)
+
+    @pytest.mark.parametrize(
+        ("done", "by"), [("coexist", "somebody else"), ("replace", "somebody else"), ("destroy", "a `destroy`")]
+    )
+    def test_it_is_said_what_would_fail_and_what_to_do(self, world: World, look: Look, done: str, by: str) -> None:
+        self.gone(world.ran("coexist"), done=done)
+        said = look("replace", AT_FIRST).uninstalled
+        assert f"kube-system/cilium is gone from the cluster, uninstalled by {by}" in said
+        assert "`pulumi up --refresh`" in said
+
+    @pytest.mark.parametrize(
+        "record",
+        [{"done": ""}, {"done": "coexist", "release": "kube-system/other"}, {"done": "coexist", "adopted": True}],
+        ids=["no run has ended", "another release", "its owner's"],
+    )
+    def test_where_the_state_need_not_have_it_nothing_is_said(
+        self, world: World, look: Look, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(looking.adopting, "find", lambda *_: None)
+        self.gone(world.ran("coexist"), **record)
+        assert look("coexist", AT_FIRST).uninstalled == ""
+
+    def test_while_helm_has_it_nothing_is_said(self, world: World, look: Look) -> None:
+        world.ran("coexist")
+        assert look("coexist", AT_FIRST).uninstalled == ""

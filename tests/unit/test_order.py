@@ -637,6 +637,12 @@ def killed(it: World) -> None:
     it.do(order.configmap)
 
 
+def done(it: World) -> str:
+    kept = record.read(it)  # type: ignore[arg-type]
+    assert kept is not None
+    return kept.done
+
+
 class TestWhatPulumiDoesNotKnow:
     """A first install that was killed is in nobody's state."""
 
@@ -666,6 +672,14 @@ class TestWhatPulumiDoesNotKnow:
         world.do(last)
         world.do(order.restored)
         assert any("stays" in line for line in world.said)
+
+    def test_what_pulumi_has_uninstalled_no_state_has(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        killed(world)
+        world.do(order.way_back)
+        assert done(world) == record.DESTROYED
+        monkeypatch.setattr(helm_release, "exists", lambda *_: False)
+        world.do(order.restored)
+        assert done(world) == ""
 
     def test_without_helm_it_says_what_is_there_and_what_to_do(
         self, world: World, monkeypatch: pytest.MonkeyPatch

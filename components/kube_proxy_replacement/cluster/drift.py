@@ -193,7 +193,7 @@ def _configuration(config: Object | None, namespace: str, release: HelmRelease |
     """Compares cilium-config with what the release's newest revision rendered; whether it was edited."""
     if release is None:
         found.add(
-            f"the Helm release in namespace {namespace} is gone: `pulumi refresh` takes it out of the state, then up "
+            f"the Helm release in namespace {namespace} is gone: `pulumi up --refresh` takes it out of the state, and "
             "installs it again"
         )
         return False

@@ -147,6 +147,9 @@ def restored(api: Api, order: Order, say: Say) -> None:
     """In `destroy`, after Cilium has been uninstalled: kube-proxy as it was found, and routing."""
     _as_found(api, order, say)
     _uninstall_what_pulumi_does_not_know(api, order, say)
+    kept = record.read(api)
+    if kept and kept.done == record.DESTROYED and not helm_release.exists(api, order.namespace, order.release):
+        record.write(api, replace(kept, done=""))  # nor does the state have the release any more
 
 
 def way_back(api: Api, order: Order, say: Say) -> None:
@@ -160,7 +163,7 @@ def way_back(api: Api, order: Order, say: Say) -> None:
     else:
         _let_go(api, order, say)
         if kept := record.read(api):
-            record.write(api, replace(kept, done="destroy"))  # from here on Cilium is Pulumi's to uninstall
+            record.write(api, replace(kept, done=record.DESTROYED))  # from here on Cilium is Pulumi's to uninstall
 
 
 def forgotten(api: Api, order: Order, say: Say) -> None:

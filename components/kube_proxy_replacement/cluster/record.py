@@ -22,6 +22,9 @@ _PATH = f"{_COLLECTION}/{NAME}"
 
 _KEYS = ("record.json", "daemonset.json", "configmap.json", "kubeadm.json", "uncleaned.json")
 
+DESTROYED = "destroy"
+"""`Record.done` once Cilium has let go for good: from then on it is Pulumi's to uninstall."""
+
 # What the API server sets itself, or what names an object that won't be there any more.
 _VOLATILE_METADATA = (
     "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "managedFields", "selfLink",
@@ -59,8 +62,8 @@ class Record:
         uncleaned: UIDs of the nodes that kube-proxy ran on, less those whose leftover rules are gone. A node that
             joined later never had any.
         release: `NAMESPACE/NAME` of the Helm release that is this stack's.
-        done: the mode in which the last run came to its end, "" where one is under way or was stopped, «destroy» once
-            Cilium has let go for good.
+        done: the mode in which the last run came to its end, "" where one is under way or was stopped, `DESTROYED`
+            once Cilium has let go for good.
         adopted: that release was its owner's before; his values lie in the Secret of this name (see `owner`).
         failed: what the last run failed on, None where it didn't.
         returns: when the DaemonSets were made that had come back and were removed again, RFC 3339, the last two.
