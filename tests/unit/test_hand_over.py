@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from kube_proxy_replacement.cluster import (
     hand_over,
     kube_proxy,
     node_config,
+    nodes,
     parking,
     restoring,
     routing,
@@ -48,7 +50,8 @@ class World(FakeApi):
     Attributes:
         broken: nodes whose new agent never gets ready; silent: agents of which node leave port 10256 unanswered.
         lingers: nodes whose kube-proxy doesn't end; unswitched: whose agent's endpoints don't get ready.
-        restarts: the nodes whose agents were restarted, in order; most: how many were under way at a time.
+        restarts: the nodes whose agents were restarted, in order.
+        narrowed: by what was listed, whether it was asked for by one node.
     """
 
     def __init__(self, *names: str) -> None:
@@ -58,13 +61,17 @@ class World(FakeApi):
         self.lingers: set[str] = set()
         self.unswitched: set[str] = set()
         self.restarts: list[str] = []
-        self.most = 0
+        self.narrowed: dict[str, set[bool]] = {}
         its = agents_daemon_set()
         self.put(its, revision(1, its, "hash-1"), daemon_set("kube-proxy"))
         for name in names:
             self.put(node(name), agent_pod(name), kube_proxy_pod(name))
         self.on_exec = self._answered
-        self.on_call = self._controlled
+        self.on_call = self.controlled
+
+    def list(self, path: str, **query: str) -> list[Any]:
+        self.narrowed.setdefault(path, set()).add("fieldSelector" in query)
+        return super().list(path, **query)
 
     def says(self, name: str) -> str:
         label = self.objects[f"/api/v1/nodes/{name}"]["metadata"]["labels"].get(routing.LABEL)
@@ -72,7 +79,7 @@ class World(FakeApi):
             return "kube-proxy"
         return "ready-not-switched" if name in self.unswitched else "replace"
 
-    def _controlled(self, method: str, path: str) -> None:
+    def controlled(self, method: str, path: str) -> None:
         if method == "DELETE" and path.startswith(f"{PODS}/cilium-"):
             name = self.objects[path]["spec"]["nodeName"]
             self.restarts.append(name)
@@ -128,6 +135,45 @@ class TestWindow:
         api = World("a", "b", "c")
         over(api, size=2).over(read_nodes(api).ready)
         assert [method for method, _ in api.changes()][:4] == ["PATCH", "PATCH", "DELETE", "DELETE"]
+
+    @pytest.mark.parametrize(("size", "alone"), [(3, True), (4, False)])
+    def test_a_few_are_asked_for_alone_and_many_are_listed(self, size: int, alone: bool) -> None:
+        api = World(*"abcdefgh")
+        queue = read_nodes(api).ready
+        api.narrowed.clear()
+        over(api, size=size).over(queue)
+        assert api.narrowed.pop(nodes.LIST) == api.narrowed.pop(PODS) == {alone}
+
+    def test_a_slow_api_server_is_asked_less_often(self, clock: Clock) -> None:
+        api = World("a", "b")
+        slept: list[float] = []
+
+        def takes_long(method: str, path: str) -> None:
+            api.controlled(method, path)
+            clock.now += 2.0 * ((method, path) == ("LIST", nodes.LIST))
+
+        queue = read_nodes(api).ready
+        api.on_call, clock.on_sleep = takes_long, lambda _: slept.append(clock.now)
+        over(api).over(queue)
+        assert len(slept) > 3
+        assert min(after - before for before, after in pairwise([1000.0, *slept])) >= 4.0
+
+    def test_a_place_that_gets_free_is_taken_without_a_pause(self, clock: Clock) -> None:
+        api = World("a", "b", "c")
+        told: list[str] = []
+        api.unswitched = {"b"}
+
+        def until_c_has_its_turn(_: float) -> None:
+            told.append("pause")
+            if labels(api).get("c"):
+                api.unswitched.clear()
+
+        clock.on_sleep = until_c_has_its_turn
+        HandOver(api, TO_CILIUM, "kube-system", size=2, patience=60.0, total=3, say=told.append).over(
+            read_nodes(api).ready
+        )
+        place = told.index("handed over 1/3, now: b")
+        assert told[place + 1] == "handed over 1/3, now: b, c"
 
     def test_one_that_is_as_wanted_is_not_restarted(self) -> None:
         api = World("a", "b")

@@ -672,6 +672,7 @@ class TestWhatPulumiDoesNotKnow:
         world.do(last)
         world.do(order.restored)
         assert any("stays" in line for line in world.said)
+        assert done(world) != ""
 
     def test_what_pulumi_has_uninstalled_no_state_has(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         killed(world)

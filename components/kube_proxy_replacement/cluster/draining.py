@@ -14,7 +14,7 @@ from . import waiting
 from .api import BUDGET, Api, Object
 from .errors import ApiError, ProcedureError
 from .node_pods import TASK_LABEL
-from .nodes import LIST, Node
+from .nodes import LIST, Node, on
 from .waiting import Standing
 
 CORDONED = "kube-proxy-replacement/cordoned"
@@ -115,7 +115,7 @@ def _find(api: Api, node: Node) -> Object | None:
 
 def _to_go(api: Api, node: Node) -> list[Object]:
     """The pods of a node that draining is about, sorted by namespace and name."""
-    found = api.list("/api/v1/pods", fieldSelector=f"spec.nodeName={node.name}")
+    found = api.list("/api/v1/pods", **on(node.name))
     return sorted((pod for pod in found if _goes(pod)), key=_name)
 
 

@@ -43,8 +43,6 @@ took 0.4 s, all 100 at once 0.15 s (an API server waits for its cache to be fres
 _LONGEST_PAUSE = 0.25
 """Seconds between two looks, at most, unless a look takes longer: a node is silent on port 10256 meanwhile."""
 
-_WORKERS = _ALONE
-
 _SILENT = 15.0
 """Seconds for which an agent that is ready otherwise may leave port 10256 unanswered before it is restarted: one that
 found the port taken as it started never serves it (Cilium 1.17 and newer)."""
@@ -109,6 +107,10 @@ class _Seen(NamedTuple):
     newest: str
 
 
+def _soon() -> Iterator[float]:
+    return waiting.pauses(_LONGEST_PAUSE)
+
+
 @dataclass
 class HandOver:
     """A window over a queue of nodes.
@@ -131,7 +133,7 @@ class HandOver:
     total: int = 0
     done: list[str] = field(default_factory=list)
     _said: str = ""
-    _pauses: Iterator[float] = field(default_factory=lambda: waiting.pauses(_LONGEST_PAUSE))
+    _pauses: Iterator[float] = field(default_factory=_soon)
 
     def over(self, queue: Sequence[Node]) -> None:
         """Hands these over, in this order.
@@ -233,7 +235,7 @@ class HandOver:
             seen.agents.update(agents.find(self.api, self.namespace, name))
 
         its = list(names)
-        with ThreadPoolExecutor(_WORKERS) as pool:
+        with ThreadPoolExecutor(_ALONE) as pool:
             list(pool.map(one, its if len(its) <= _ALONE else [""]))
         return seen
 
@@ -316,7 +318,7 @@ class HandOver:
         turn.state = state
         if stage > turn.stage:  # one that goes to and fro makes no step forward
             turn.stage, turn.since = stage, time.monotonic()
-            self._pauses = waiting.pauses(_LONGEST_PAUSE)
+            self._pauses = _soon()
 
     def _why(self, turn: _Turn, seen: _Seen) -> str:
         agent = seen.agents.get(turn.node.name)

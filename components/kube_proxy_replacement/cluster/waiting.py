@@ -25,7 +25,7 @@ class Standing(NamedTuple):
 
 
 def pauses(longest: float = _LONGEST_PAUSE) -> Iterator[float]:
-    """Seconds to wait before each next look: short at first, as much is done within a second, then half a second."""
+    """Seconds to wait before each next look: short at first, as much is done within a second, then `longest`."""
     pause = _FIRST_PAUSE
     while True:
         yield pause
