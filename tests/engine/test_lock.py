@@ -160,7 +160,8 @@ class LeftOver:
 def left_over(cluster: Cluster, stack: Stack, both: Both) -> LeftOver:
     """They wait for an agent; when that is switched, they would clean. Meanwhile another run takes the cluster over.
 
-    The plugin is killed before the engine: it would end its Command as the engine's connection breaks.
+    The plugin is killed before the engine: it would end its Command as the engine's connection breaks. And the engine
+    is halted meanwhile: it would end the program, which then gives the lock up.
     """
     stack.config("mode", "coexist")
     stack.up()
@@ -170,8 +171,9 @@ def left_over(cluster: Cluster, stack: Stack, both: Both) -> LeftOver:
     begun.until("it waits for an agent", lambda its: WAIT in its.text)
     (left,) = begun.running(STEPS)
     told = environment(left)
-    begun.kill(COMMANDS)
-    begun.kill(ENGINE, PROGRAM)
+    begun.halt()
+    begun.kill(COMMANDS, PROGRAM)
+    begun.kill(ENGINE)
     with renewed(cluster, cluster.get(LEASE)["spec"]["holderIdentity"]):
         heard = Heard(told)
         heard.until(WAIT)
